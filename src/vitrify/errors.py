@@ -1,0 +1,120 @@
+"""Every error that vitrify raises on purpose.
+
+VitrifyError                      a message with what, got, expected, hint
+├── InputError                    what the user gave cannot be used (exit code 2)
+│   ├── OptionError               an option's value, or two options that contradict each other
+│   ├── ImageError                bytes that are no readable image
+│   ├── DatasetError              an image folder that cannot be trained on or evaluated
+│   ├── CheckpointError           a weight file that cannot be read or understood
+│   │   └── AmbiguousCheckpointError   tensors that fit several models; lists them and the option that decides
+│   ├── ArtifactError             a file that is no artifact of the kind that is meant
+│   ├── SpecError                 a model spec that is invalid
+│   │   ├── SpecMissingError      the file carries none
+│   │   └── SpecVersionError      written by a newer vitrify
+│   ├── MissingExtraError         an optional dependency is not installed
+│   └── StorageError              a file cannot be written; the target is left as it was
+├── RuntimeFailureError           an inference runtime refused a model or a batch (exit code 2)
+├── TrainingDivergedError         a loss that is not finite (exit code 1)
+└── GateError                     a comparison did not hold; nothing was written (exit code 1)
+"""
+
+from __future__ import annotations
+
+
+class VitrifyError(Exception):
+    """Base of the tree: says what happened, what was found, what would be right and how to go on.
+
+    Args:
+        what: One sentence, the failure itself.
+        got: What was found, as the user would recognise it.
+        expected: What would have been accepted.
+        hint: The next thing to try.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, got: object = None, expected: object = None, hint: str | None = None) -> None:
+        super().__init__(what, got, expected, hint)
+        self.what = what
+        self.got = got
+        self.expected = expected
+        self.hint = hint
+
+    def __str__(self) -> str:
+        parts = [self.what]
+        parts += [f"  {name}: {value}" for name, value in (("got", self.got), ("expected", self.expected)) if value]
+        if self.hint:
+            parts.append(f"hint: {self.hint}")
+        return "\n".join(parts)
+
+
+class InputError(VitrifyError):
+    """What the user gave cannot be used."""
+
+
+class OptionError(InputError):
+    """An option has a value that cannot be used, or contradicts another option or the artifact."""
+
+
+class ImageError(InputError):
+    """Bytes that are no readable image."""
+
+
+class DatasetError(InputError):
+    """An image folder that cannot be trained on or evaluated."""
+
+
+class CheckpointError(InputError):
+    """A weight file that cannot be read or understood."""
+
+
+class AmbiguousCheckpointError(CheckpointError):
+    """Tensors that fit several models; lists them and the option that decides."""
+
+
+class ArtifactError(InputError):
+    """A file that is no artifact of the kind that is meant."""
+
+
+class SpecError(InputError):
+    """A model spec that is invalid."""
+
+
+class SpecMissingError(SpecError):
+    """The file carries no model spec."""
+
+
+class SpecVersionError(SpecError):
+    """The model spec was written by a newer vitrify."""
+
+
+class MissingExtraError(InputError):
+    """An optional dependency is not installed; the hint is the pip command."""
+
+    def __init__(self, what: str, *, extra: str, package: str | None = None) -> None:
+        super().__init__(
+            what,
+            got=f"{package} is not installed" if package else None,
+            hint=f'pip install "vitrify[{extra}]"',
+        )
+        self.extra = extra
+
+
+class StorageError(InputError):
+    """A file cannot be written; whatever stood at the target is still there."""
+
+
+class RuntimeFailureError(VitrifyError):
+    """An inference runtime refused a model or a batch."""
+
+
+class TrainingDivergedError(VitrifyError):
+    """A training loss is not finite."""
+
+    exit_code = 1
+
+
+class GateError(VitrifyError):
+    """A comparison did not hold; nothing was written."""
+
+    exit_code = 1

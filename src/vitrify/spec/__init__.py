@@ -1,0 +1,57 @@
+"""`ModelSpec`, the golden vectors, and how both are found in a file."""
+
+from vitrify.spec.golden import (
+    GOLDEN_RECIPES,
+    golden_batch,
+    golden_input,
+    golden_logits,
+    golden_recipe_batch,
+    golden_vectors,
+)
+from vitrify.spec.model_spec import (
+    SPEC_KEY,
+    SPEC_VERSION,
+    Check,
+    Gate,
+    GoldenVector,
+    InputKind,
+    InputSpec,
+    Interpolation,
+    KwargValue,
+    ModelSpec,
+    OutputSpec,
+    Precision,
+    Preprocess,
+    ResizeRule,
+    Source,
+    Task,
+    Verification,
+)
+from vitrify.spec.storage import read_spec
+
+__all__ = [
+    "GOLDEN_RECIPES",
+    "SPEC_KEY",
+    "SPEC_VERSION",
+    "Check",
+    "Gate",
+    "GoldenVector",
+    "InputKind",
+    "InputSpec",
+    "Interpolation",
+    "KwargValue",
+    "ModelSpec",
+    "OutputSpec",
+    "Precision",
+    "Preprocess",
+    "ResizeRule",
+    "Source",
+    "Task",
+    "Verification",
+    "golden_batch",
+    "golden_input",
+    "golden_logits",
+    "golden_recipe_batch",
+    "golden_vectors",
+    "read_spec",
+]
