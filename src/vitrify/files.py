@@ -67,7 +67,7 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file, as 64 hexadecimal digits, read in blocks."""
     with Path(path).open("rb") as file:
         if hasattr(hashlib, "file_digest"):
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return str(hashlib.file_digest(file, "sha256").hexdigest())
         digest = hashlib.sha256()  # Python 3.10
         while block := file.read(1 << 20):
             digest.update(block)

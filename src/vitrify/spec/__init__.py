@@ -1,5 +1,6 @@
 """`ModelSpec`, the golden vectors, and how both are found in a file."""
 
+from vitrify.spec.codec import encode
 from vitrify.spec.golden import (
     GOLDEN_RECIPES,
     golden_batch,
@@ -9,6 +10,7 @@ from vitrify.spec.golden import (
     golden_vectors,
 )
 from vitrify.spec.model_spec import (
+    MIN_IMAGES,
     SPEC_KEY,
     SPEC_VERSION,
     Check,
@@ -31,6 +33,7 @@ from vitrify.spec.storage import read_spec
 
 __all__ = [
     "GOLDEN_RECIPES",
+    "MIN_IMAGES",
     "SPEC_KEY",
     "SPEC_VERSION",
     "Check",
@@ -48,6 +51,7 @@ __all__ = [
     "Source",
     "Task",
     "Verification",
+    "encode",
     "golden_batch",
     "golden_input",
     "golden_logits",

@@ -39,7 +39,7 @@ def decode(kind: type[T], data: Any) -> T:
     return result
 
 
-def _decode(kind: Any, data: Any, path: str) -> Any:
+def _decode(kind: Any, data: Any, path: str) -> Any:  # noqa: PLR0911 - one return a kind
     origin = get_origin(kind)
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, data, path)
@@ -111,7 +111,9 @@ def _decode_tuple(kind: Any, data: Any, path: str) -> tuple[Any, ...]:
         kinds = (kinds[0],) * len(data)
     if len(kinds) != len(data):
         raise _mismatch(path, data, f"{len(kinds)} items")
-    return tuple(_decode(item_kind, item, f"{path}[{i}]") for i, (item_kind, item) in enumerate(zip(kinds, data)))
+    return tuple(
+        _decode(item_kind, item, f"{path}[{i}]") for i, (item_kind, item) in enumerate(zip(kinds, data, strict=True))
+    )
 
 
 def _mismatch(path: str, data: Any, expected: str) -> SpecError:

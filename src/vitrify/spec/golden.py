@@ -2,10 +2,11 @@
 
     value(seed, c, y, x) = (mix(seed * 2^32 + c * 2^28 + (y / cell) * 2^14 + x / cell) >> 40) / 2^22 - 2
 
-`mix` is the finaliser of SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014)
-on unsigned 64-bit integers. The 24 bits that are left make a multiple of 2^-22 in [-2, 2), which float32 holds exactly:
-there is nothing to round, so every language and processor agrees to the last bit. Squares of `cell` equal pixels put the
-energy at several spatial frequencies; single-pixel noise alone averages out in a patch embedding and proves little.
+`mix` is one step of SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014) on
+unsigned 64-bit integers. The 24 bits that are left make a multiple of 2^-22 in [-2, 2), which float32 holds exactly:
+there is nothing to round, so every language and processor agrees to the last bit. Squares of `cell` equal pixels put
+the energy at several spatial frequencies; single-pixel noise alone averages out in a patch embedding and proves
+little.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def golden_input(shape: tuple[int, int, int], *, seed: int, cell: int) -> npt.ND
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z = (z ^ (z >> np.uint64(31))) >> np.uint64(40)
-    return ((z.astype(np.int64) - (1 << 23)).astype(np.float32) / np.float32(1 << 22))[None]
+    values: npt.NDArray[np.float32] = (z.astype(np.int64) - (1 << 23)).astype(np.float32) / np.float32(1 << 22)
+    return values[None]
 
 
 def golden_batch(spec: ModelSpec) -> npt.NDArray[np.float32]:

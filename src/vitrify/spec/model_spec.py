@@ -18,12 +18,15 @@ SPEC_VERSION = 1
 SPEC_KEY = "vitrify.spec"
 """Where the JSON text lives: ONNX `metadata_props` and safetensors `__metadata__`."""
 
+MIN_IMAGES = 32
+"""Real images that a reduced precision must have been judged on before anything uses it unasked."""
+
 ResizeRule = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Task = Literal["single-label", "multi-label"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "fp8"]
 InputKind = Literal["golden", "random", "images"]
-KwargValue = bool | int | float | str | tuple[int, ...] | None
+KwargValue = int | float | bool | str | tuple[int, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +165,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """What a comparison has to hold: `|candidate - reference| <= absolute + relative * |reference|`, and the top-1 rate.
+    """What has to hold: `|candidate - reference| <= absolute + relative * |reference|`, and the top-1 agreement.
 
     Attributes:
         absolute: Allowed absolute error of each logit.
@@ -227,9 +230,10 @@ class Verification:
     checks: tuple[Check, ...]
 
     def allows(self, runtime: str, precision: Precision) -> bool:
-        """Whether this runtime was measured at this precision on real images and held its gate everywhere."""
-        checks = [c for c in self.checks if (c.runtime, c.precision) == (runtime, precision)]
-        return any(c.inputs == "images" for c in checks) and all(c.passed for c in checks)
+        """Whether this runtime held its gate at this precision, on at least `MIN_IMAGES` real images."""
+        checks = [check for check in self.checks if (check.runtime, check.precision) == (runtime, precision)]
+        seen = sum(check.count for check in checks if check.inputs == "images")
+        return seen >= MIN_IMAGES and all(check.passed for check in checks)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,7 @@ def _read_safetensors_metadata(file: BinaryIO, path: Path) -> dict[str, str]:
     try:
         header = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        metadata = header.get("__metadata__", {})
+        metadata = {str(key): str(value) for key, value in header.get("__metadata__", {}).items()}
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise ArtifactError(
             f"{path} is no safetensors file", got=f"a header that is no tensor table: {error}"
@@ -73,12 +73,12 @@ def _read_safetensors_metadata(file: BinaryIO, path: Path) -> dict[str, str]:
             expected=f"{max(ends, default=0) + 8 + length}",
             hint="copy or download it again",
         )
-    return {str(key): str(value) for key, value in metadata.items()}
+    return metadata
 
 
-# ModelProto of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto: field 7 is the graph, field 14 metadata_props, each
-# a StringStringEntryProto of key (1) and value (2). Reading the wire format directly skips the weights without loading
-# them; https://protobuf.dev/programming-guides/encoding/ is the whole of it.
+# ModelProto of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto: field 7 is the graph, field 14 metadata_props,
+# each a StringStringEntryProto of key (1) and value (2). Reading the wire format directly skips the weights without
+# loading them; https://protobuf.dev/programming-guides/encoding/ is the whole of it.
 _GRAPH, _METADATA_PROPS = 7, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 

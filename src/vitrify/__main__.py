@@ -1,0 +1,5 @@
+"""`python -m vitrify` is `vitrify`."""
+
+from vitrify.cli import main
+
+main()

@@ -1,0 +1,226 @@
+"""Images in, labels out, over any runtime."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vitrify.classifier.postprocess import LabelScore, probabilities, top_labels
+from vitrify.errors import ImageError, OptionError
+from vitrify.pixels import ImageSource, preprocess
+from vitrify.runtimes import Runtime, RuntimeOptions, has_native_bf16, pick_runtime
+from vitrify.spec import ModelSpec, Precision
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The answer for one image.
+
+    Attributes:
+        source: Its path, or `image 3` where it had none.
+        top: The best labels, best first.
+        logits: `[classes]` float32, what the network gave.
+    """
+
+    source: str
+    top: tuple[LabelScore, ...]
+    logits: npt.NDArray[np.float32] = field(repr=False, compare=False)
+
+    @property
+    def label(self) -> str:
+        """The best label."""
+        return self.top[0].label
+
+    @property
+    def probability(self) -> float:
+        """The best label's probability, 0 to 1."""
+        return self.top[0].probability
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """An image that could not be read.
+
+    Attributes:
+        source: Its path, or `image 3` where it had none.
+        error: Why.
+    """
+
+    source: str
+    error: ImageError
+
+
+class Classifier:
+    """Classifies images with an artifact, which says itself how.
+
+    Args:
+        path: `.onnx`, or a checkpoint where PyTorch is installed.
+        runtime: `auto`, or a runtime's name.
+        precision: `auto` takes bf16 where the artifact's own record says that it passed its gate on real images, the
+            processor has it, and the runtime is OpenVINO; else fp32. Naming one forces it.
+        threads: Threads of the runtime and of preprocessing; by default one a core.
+        batch_size: Images in one inference.
+        top_k: Labels in an answer.
+        like: A spec of the same model, for a foreign checkpoint whose tensors do not tell everything.
+
+    Raises:
+        ArtifactError: No artifact, or a damaged one.
+        SpecError: An artifact without a spec that can be used.
+        OptionError: An option that contradicts the artifact.
+        MissingExtraError: The runtime's package is not installed.
+
+    Example:
+        >>> with Classifier("model.onnx") as classify:
+        ...     for prediction in classify(["tulip.jpg", "rose.jpg"]):
+        ...         print(prediction.source, prediction.label, prediction.probability)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        runtime: str = "auto",
+        precision: PrecisionChoice = "auto",
+        threads: int | None = None,
+        batch_size: int = 8,
+        top_k: int = 5,
+        like: ModelSpec | None = None,
+    ) -> None:
+        for name, value in (("batch_size", batch_size), ("top_k", top_k), ("threads", threads or 1)):
+            if value < 1:
+                raise OptionError(f"{name} is not positive", got=value, expected="1 or more")
+        self.path = Path(path)
+        self.batch_size = batch_size
+        self.top_k = top_k
+        self.threads = threads or os.cpu_count() or 1
+        row = pick_runtime(self.path, runtime)
+        kind = row.load()
+        # The spec is read before the weights are: a file that cannot be used fails at once.
+        early = kind.spec_of(self.path)
+        chosen: Precision = _automatic_precision(early, row.name) if precision == "auto" else precision
+        self._runtime: Runtime = kind(self.path, RuntimeOptions(precision=chosen, threads=threads, like=like)).open()
+        self.spec: ModelSpec = early or self._runtime.spec
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="vitrify-pixels")
+
+    @property
+    def runtime(self) -> Runtime:
+        """The open runtime."""
+        return self._runtime
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """One name a class, in the order of the logits."""
+        return self.spec.labels
+
+    def __call__(self, images: ImageSource | Sequence[ImageSource]) -> list[Prediction]:
+        """Classifies images, all or none.
+
+        Args:
+            images: One image or several: paths, encoded bytes, PIL images or `[H, W, 3]` uint8 RGB arrays.
+
+        Returns:
+            A prediction for each, in order.
+
+        Raises:
+            ImageError: One cannot be read; `stream` goes on past such images.
+        """
+        if isinstance(images, bytes | str | os.PathLike | np.ndarray | Image.Image):
+            images = [images]
+        predictions = []
+        for answer in self.stream(images):
+            if isinstance(answer, Failure):
+                raise answer.error
+            predictions.append(answer)
+        return predictions
+
+    def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
+        """Classifies any number of images, reading ahead by two batches and holding no more.
+
+        Args:
+            images: As for a call; may be endless.
+
+        Yields:
+            A prediction for each image, or what is wrong with it, in order.
+        """
+        numbered = enumerate(images)
+        pending: collections.deque[tuple[str, Future[npt.NDArray[np.float32]]]] = collections.deque()
+        while True:
+            for number, image in itertools.islice(numbered, 2 * self.batch_size - len(pending)):
+                pending.append((_name(image, number), self._pool.submit(self._tensor, image)))
+            if not pending:
+                return
+            yield from self._answer([pending.popleft() for _ in range(min(self.batch_size, len(pending)))])
+
+    def logits(self, tensors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Runs preprocessed images.
+
+        Args:
+            tensors: `[B, 3, H, W]` float32, as `vitrify.pixels.preprocess` makes them.
+
+        Returns:
+            `[B, classes]` float32.
+        """
+        outputs = self._runtime.infer({self.spec.input.name: tensors.astype(self.spec.input.dtype, copy=False)})
+        return outputs[self.spec.output.name].astype(np.float32, copy=False)
+
+    def close(self) -> None:
+        """Frees the runtime and the threads."""
+        self._pool.shutdown(cancel_futures=True)
+        self._runtime.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _tensor(self, image: ImageSource) -> npt.NDArray[np.float32]:
+        return preprocess([image], self.spec.preprocess, threads=1)
+
+    def _answer(self, batch: list[tuple[str, Future[npt.NDArray[np.float32]]]]) -> Iterator[Prediction | Failure]:
+        failures = dict(self._failures(batch))
+        tensors = [future.result() for index, (_, future) in enumerate(batch) if index not in failures]
+        rows: Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]] = iter(())
+        if tensors:
+            logits = self.logits(np.concatenate(tensors))
+            rows = zip(logits, probabilities(logits, self.spec), strict=True)
+        for index, (name, _) in enumerate(batch):
+            if index in failures:
+                yield Failure(source=name, error=failures[index])
+            else:
+                row, probability = next(rows)
+                yield Prediction(source=name, top=top_labels(probability, self.labels, self.top_k), logits=row)
+
+    @staticmethod
+    def _failures(batch: list[tuple[str, Future[npt.NDArray[np.float32]]]]) -> Iterator[tuple[int, ImageError]]:
+        for index, (_, future) in enumerate(batch):
+            error = future.exception()
+            if isinstance(error, ImageError):
+                yield index, error
+
+
+def _automatic_precision(spec: ModelSpec | None, runtime: str) -> Precision:
+    verified = spec is not None and spec.verification is not None and spec.verification.allows(runtime, "bf16")
+    return "bf16" if runtime == "openvino" and verified and has_native_bf16() else "fp32"
+
+
+def _name(image: ImageSource, number: int) -> str:
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"

@@ -1,0 +1,5 @@
+"""Commands: parse, call, print; no logic."""
+
+from vitrify.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,103 @@
+"""The command line: which command lives where, and what an error looks like."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from vitrify import __version__
+from vitrify.cli.console import err, print_error, print_json
+from vitrify.errors import VitrifyError
+
+INTERRUPTED = 130
+"""What shells report for Ctrl-C: 128 + SIGINT."""
+
+COMMANDS = {
+    "train": "train:train",
+    "export": "export:export",
+    "verify": "verify:verify",
+    "eval": "evaluate:evaluate",
+    "predict": "predict:predict",
+    "inspect": "inspect:inspect",
+    "doctor": "doctor:doctor",
+}
+"""Name to `module:function` in this folder, in the order of the work."""
+
+
+def make_app(*, resolved: bool = False) -> App:
+    """The command line.
+
+    Args:
+        resolved: Import every command now, which the overview and the reference docs need for their summaries. Else a
+            command is imported when it is called: `predict` does not pay for what `train` needs.
+    """
+    app = App(
+        name="vitrify",
+        help="From a Vision Transformer checkpoint or an image folder to a verified, fast, self-describing artifact.",
+        version=f"vitrify {__version__}",
+        help_flags=["--help", "-h"],
+        default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
+    )
+    for order, (name, target) in enumerate(COMMANDS.items()):
+        module, _, function = target.partition(":")
+        if resolved:
+            app.command(getattr(importlib.import_module(f"vitrify.cli.{module}"), function), name=name, sort_key=order)
+        else:
+            app.command(f"vitrify.cli.{target}", name=name, sort_key=order)
+    app["--help"].group = app["--version"].group = "Other"
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 a gate did not hold, 2 the input or the options are wrong."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(tokens))
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Runs one command and gives its exit code; a user's mistake never shows a traceback."""
+    try:
+        # Without a command, the overview is what is shown.
+        result = make_app(resolved=not set(tokens) & set(COMMANDS))(
+            expand_pairs(tokens),
+            result_action="return_value",
+            exit_on_error=False,
+            print_error=True,
+            error_console=err,
+        )
+    except CycloptsError:
+        return 2
+    except VitrifyError as error:
+        if "--json" in tokens:
+            print_json({"error": {"kind": type(error).__name__, "message": str(error)}})
+        print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Somebody downstream, such as `head`, has read enough. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def expand_pairs(tokens: Sequence[str]) -> list[str]:
+    """Turns `--model-kwargs a=1 b=2` into `--model-kwargs.a 1 --model-kwargs.b 2`, the form that the parser knows."""
+    expanded: list[str] = []
+    inside = ""
+    for word in tokens:
+        if word.startswith("-"):
+            inside = word if word == "--model-kwargs" else ""
+            if not inside:
+                expanded.append(word)
+        elif inside and "=" in word:
+            key, _, value = word.partition("=")
+            expanded += [f"{inside}.{key}", value]
+        else:
+            expanded.append(word)
+    return expanded

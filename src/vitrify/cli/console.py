@@ -1,0 +1,90 @@
+"""The terminal: results on stdout, everything else on stderr, bars only where somebody looks."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from vitrify.errors import VitrifyError
+from vitrify.spec import encode
+
+T = TypeVar("T")
+
+BAR_DELAY_S = 1.0
+"""Work that is done sooner shows no bar."""
+
+# File and class names are the user's: never read as markup.
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
+
+
+class TerminalProgress:
+    """Draws `vitrify.progress.Progress` with rich: nested work as nested bars, gone when it is done."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._display: Progress | None = None
+
+    def say(self, message: str) -> None:
+        """Prints one line above the bars, on stderr."""
+        if not self._quiet:
+            (self._display.console if self._display else err).print(Text(message, style="dim"))
+
+    def track(self, items: Iterable[T], *, label: str, total: int | None = None) -> Iterator[T]:
+        """Yields `items`; a bar appears once the work has taken `BAR_DELAY_S` and stderr is a terminal."""
+        total = len(items) if total is None and isinstance(items, Sized) else total
+        if self._quiet or not err.is_terminal:
+            yield from items
+            return
+        start, task, owner = time.monotonic(), None, False
+        try:
+            for done, item in enumerate(items):
+                if task is None and time.monotonic() - start > BAR_DELAY_S:
+                    owner = self._display is None
+                    self._display = self._display or _display()
+                    task = self._display.add_task(label, total=total)
+                if task is not None and self._display is not None:
+                    self._display.update(task, completed=done)
+                yield item
+        finally:
+            if self._display is not None and task is not None:
+                self._display.remove_task(task)
+                if owner:
+                    self._display.stop()
+                    self._display = None
+
+
+def _display() -> Progress:
+    display = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=err,
+        transient=True,
+    )
+    display.start()
+    return display
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout. Numbers that JSON cannot carry become null."""
+    sys.stdout.write(json.dumps(encode(value), ensure_ascii=False, indent=2) + "\n")
+
+
+def print_error(error: VitrifyError) -> None:
+    """What, got, expected and hint on stderr."""
+    text = Text.assemble(("error: ", "bold red"), error.what)
+    for name, value in (("got", error.got), ("expected", error.expected)):
+        if value:
+            text.append(f"\n  {name + ':':<10}", style="dim").append(str(value))
+    if error.hint:
+        text.append("\nhint: ", style="bold green").append(error.hint)
+    err.print(text, soft_wrap=True)

@@ -1,0 +1,129 @@
+"""Results as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from vitrify.inspection import Network
+from vitrify.spec import Check, Verification
+from vitrify.verify import Evaluation, SideBySide
+
+
+def table(*columns: str, title: str | None = None, right: Iterable[str] = ()) -> Table:
+    """An empty table in the house style.
+
+    The columns named in `right` hold numbers: aligned right and never broken. The others fold where the terminal is
+    narrow, the first one last.
+    """
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    numbers = set(right)
+    for column in columns:
+        if column in numbers:
+            made.add_column(column, justify="right", no_wrap=True)
+        else:
+            made.add_column(column, overflow="fold")
+    return made
+
+
+def verdict(passed: bool) -> Text:
+    """`passed` or `FAILED`."""
+    return Text("passed", style="green") if passed else Text("FAILED", style="bold red")
+
+
+def verification_table(verification: Verification) -> Table:
+    """Each measured comparison in a row."""
+    numbers = ("batch", "images", "max error", "of gate", "top-1")
+    made = table("runtime", "inputs", *numbers, "", title=f"compared with {verification.reference}", right=numbers)
+    for column in (made.columns[0], made.columns[1], made.columns[-1]):
+        column.no_wrap = True
+    said = ""
+    for check in verification.checks:
+        runtime = f"{check.runtime} {check.precision}"
+        made.add_row("" if runtime == said else runtime, *_check_cells(check), verdict(check.passed))
+        said = runtime
+    return made
+
+
+def _check_cells(check: Check) -> tuple[str, ...]:
+    return (
+        check.inputs,
+        str(check.batch),
+        str(check.count),
+        f"{check.max_absolute_error:.2g}",
+        f"{check.gate_use:.1%}" if check.gate_use < 10 else f"{check.gate_use:.1g}x",
+        f"{100 * check.top1_agreement:.4g}%",
+    )
+
+
+def side_by_side_table(answers: SideBySide) -> Table:
+    """Probabilities in every runtime, with the differences from the first."""
+    first, *others = answers.columns
+    made = table("class", title=f"probabilities of {answers.source}")
+    made.columns[0].min_width = 5
+    made.add_column(first.replace(" ", "\n"), justify="right", no_wrap=True)
+    for other in others:
+        made.add_column(other.replace(" ", "\n"), justify="right", no_wrap=True)
+        made.add_column("differs\nby", justify="right", no_wrap=True, style="dim")
+    for row, label in enumerate(answers.labels):
+        cells = [f"{answers.columns[first][row]:.6f}"]
+        for other in others:
+            cells += [f"{answers.columns[other][row]:.6f}", f"{answers.differences(other)[row]:+.0e}"]
+        made.add_row(label, *cells)
+    return made
+
+
+def evaluation_tables(evaluation: Evaluation, *, classes: int = 20, flips: int = 10) -> Iterable[Table]:
+    """Accuracy, the classes, the flipped images and the unreadable ones."""
+    low, high = evaluation.top1_interval
+    summary = table("", "", title=f"{evaluation.artifact} on {evaluation.data}")
+    summary.show_header = False
+    summary.add_row("images", f"{evaluation.count:,}")
+    summary.add_row("top-1", f"{evaluation.top1:.2%}   95% interval {low:.2%} to {high:.2%}")
+    if evaluation.top5 is not None:
+        summary.add_row("top-5", f"{evaluation.top5:.2%}")
+    if evaluation.reference:
+        summary.add_row("flipped", f"{len(evaluation.flips)} answers differ from {evaluation.reference}")
+    summary.add_row("speed", f"{evaluation.images_per_s:,.0f} images/s, {evaluation.runtime} {evaluation.precision}")
+    yield summary
+    numbers = ("precision", "recall", "images")
+    scores = table("class", *numbers, right=numbers)
+    worst = sorted(evaluation.per_class, key=lambda score: score.recall)[:classes]
+    for score in sorted(worst, key=lambda score: evaluation.labels.index(score.label)):
+        precision = "-" if score.precision is None else f"{score.precision:.1%}"
+        scores.add_row(score.label, precision, f"{score.recall:.1%}", str(score.support))
+    if len(evaluation.per_class) > classes:
+        scores.title = f"the {classes} classes with the least recall, of {len(evaluation.per_class)}"
+    yield scores
+    if evaluation.flips:
+        flipped = table("image", "truth", "answer", "reference", title="flipped answers")
+        for flip in evaluation.flips[:flips]:
+            flipped.add_row(flip.path, flip.truth, flip.answer, flip.reference)
+        if len(evaluation.flips) > flips:
+            flipped.add_row(f"… and {len(evaluation.flips) - flips} more: see --json", "", "", "")
+        yield flipped
+    if evaluation.failures:
+        bad = table("image", "why", title=f"{len(evaluation.failures)} images could not be read")
+        for path, reason in evaluation.failures[:flips]:
+            bad.add_row(path, reason)
+        yield bad
+
+
+def network_table(network: Network) -> Table:
+    """Each part of the network in a row, for one image."""
+    numbers = ("parameters", "MFLOPs", "nodes")
+    title = f"network: ONNX opset {network.opset}, {network.size_bytes / 1e6:.1f} MB"
+    rows = table("part", "output", *numbers, right=numbers, title=title)
+    for part in network.parts:
+        shape = ", ".join("B" if n is None else str(n) for n in part.output_shape)
+        nodes = sum(part.operators.values())
+        rows.add_row(part.name, f"[{shape}]", f"{part.parameters:,}", f"{part.flops / 1e6:,.1f}", str(nodes))
+    rows.add_section()
+    nodes = sum(sum(part.operators.values()) for part in network.parts)
+    rows.add_row("all", "", f"{network.parameters:,}", f"{network.flops / 1e6:,.1f}", str(nodes))
+    return rows

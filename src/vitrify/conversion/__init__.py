@@ -1,0 +1,23 @@
+"""Checkpoint to ONNX."""
+
+import importlib.util
+
+from vitrify.errors import MissingExtraError
+
+for _package in ("torch", "onnxscript", "onnxslim"):
+    if importlib.util.find_spec(_package) is None:
+        raise MissingExtraError("making ONNX from a checkpoint needs PyTorch", extra="train", package=_package)
+
+from vitrify.conversion.embed import embed_spec  # noqa: E402
+from vitrify.conversion.exporters import EXPORTERS, OPSET, export_with_dynamo, export_with_torchscript  # noqa: E402
+from vitrify.conversion.simplify import check_form, simplify  # noqa: E402
+
+__all__ = [
+    "EXPORTERS",
+    "OPSET",
+    "check_form",
+    "embed_spec",
+    "export_with_dynamo",
+    "export_with_torchscript",
+    "simplify",
+]

@@ -1,0 +1,83 @@
+"""A smaller graph that computes the same, and the checks on its form."""
+
+from __future__ import annotations
+
+import collections
+
+import onnx
+import onnxslim
+
+from vitrify.conversion.exporters import OPSET
+from vitrify.errors import ArtifactError
+from vitrify.spec import ModelSpec
+
+
+def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Folds constants and removes dead nodes with onnxslim, and drops what the exporter noted about itself.
+
+    Nodes are named after their module, `blocks.3.attn.qkv/MatMul_41`, so that a profile, an audit or a rewrite can say
+    which part of the network it speaks of.
+    """
+    _name_after_modules(proto)
+    slim: onnx.ModelProto = onnxslim.slim(proto)
+    for holder in (*slim.graph.node, *slim.graph.input, *slim.graph.output, *slim.graph.value_info):
+        holder.ClearField("metadata_props")
+    for node in slim.graph.node:
+        node.ClearField("doc_string")
+    slim.graph.ClearField("metadata_props")
+    slim.ClearField("metadata_props")
+    return slim
+
+
+def _name_after_modules(proto: onnx.ModelProto) -> None:
+    for number, node in enumerate(proto.graph.node):
+        module = _module_of(node)
+        node.name = f"{module}/{node.op_type}_{number}" if module else f"{node.op_type}_{number}"
+
+
+def _module_of(node: onnx.NodeProto) -> str:
+    # dynamo notes ": timm.….VisionTransformer/blocks.0: timm.….Block/blocks.0.attn: timm.….Attention/linear: aten…";
+    # the tracer names nodes "/blocks/blocks.0/attn/qkv/MatMul".
+    for entry in node.metadata_props:
+        if entry.key == "namespace":
+            modules = [part.partition(": ")[0] for part in entry.value.split("/")[:-1]]
+            last = modules[-1].strip(": ") if modules else ""
+            return "" if last.startswith("_empty_nn_module") else last
+    parts = [part for part in node.name.split("/")[1:-1] if part]
+    path: list[str] = []
+    for part in parts:
+        # "/blocks/blocks.0" says "blocks" twice.
+        path = [part] if path and part.startswith(path[-1] + ".") else [*path, part]
+    return ".".join(path)
+
+
+def check_form(proto: onnx.ModelProto, spec: ModelSpec, *, layer_norms: int) -> None:
+    """Holds a graph to what every later step and runtime relies on.
+
+    Args:
+        proto: The graph.
+        spec: Gives tensor names, the input size and the number of classes.
+        layer_norms: How many LayerNorm modules the PyTorch model runs.
+
+    Raises:
+        ArtifactError: Another opset, other names or shapes, a fixed batch axis, or a LayerNorm taken apart.
+    """
+    found = {
+        "opset": [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")],
+        "inputs": [_shape(value) for value in proto.graph.input],
+        "outputs": [_shape(value) for value in proto.graph.output],
+        "LayerNormalization nodes": collections.Counter(n.op_type for n in proto.graph.node)["LayerNormalization"],
+    }
+    wanted = {
+        "opset": [OPSET],
+        "inputs": [(spec.input.name, ("batch", *spec.input_shape))],
+        "outputs": [(spec.output.name, ("batch", len(spec.labels)))],
+        "LayerNormalization nodes": layer_norms,
+    }
+    for name, want in wanted.items():
+        if found[name] != want:
+            raise ArtifactError(f"the exported graph has the wrong {name}", got=found[name], expected=want)
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[str, tuple[str | int, ...]]:
+    return value.name, tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)

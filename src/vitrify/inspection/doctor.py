@@ -1,0 +1,116 @@
+"""What this machine has, and whether each runtime works on it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from vitrify import __version__
+from vitrify.errors import VitrifyError
+from vitrify.runtimes import RUNTIMES, RuntimeRow, has_native_bf16
+from vitrify.verify import processor_name
+
+PACKAGES = {
+    "": ("numpy", "pillow", "onnx", "onnxruntime", "openvino", "cyclopts", "rich"),
+    "train": ("torch", "torchvision", "timm", "safetensors", "onnxscript", "onnxslim", "tensorboard", "matplotlib"),
+}
+"""Distributions by the extra that installs them; the first come with vitrify itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What.
+        state: `ok`, `missing` (an extra that is not installed) or `broken`.
+        detail: Version, measurement or reason.
+        hint: How to mend it, empty where it is fine.
+    """
+
+    name: str
+    state: str
+    detail: str
+    hint: str = ""
+
+
+def diagnose() -> tuple[Finding, ...]:
+    """Looks at the machine, the packages and the runtimes; each runtime runs a small model whose answer is known."""
+    return (*_machine(), *_packages(), *(_runtime(row) for row in RUNTIMES), _gpu())
+
+
+def _machine() -> tuple[Finding, ...]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    bf16 = "native bf16" if has_native_bf16() else "no native bf16"
+    return (
+        Finding(name="vitrify", state="ok", detail=__version__),
+        Finding(name="python", state="ok", detail=f"{platform.python_version()} on {platform.platform()}"),
+        Finding(name="processor", state="ok", detail=f"{processor_name()}, {cores} cores, {bf16}"),
+    )
+
+
+def _packages() -> tuple[Finding, ...]:
+    found = []
+    for extra, names in PACKAGES.items():
+        for name in names:
+            try:
+                found.append(Finding(name=name, state="ok", detail=importlib.metadata.version(name)))
+            except importlib.metadata.PackageNotFoundError:
+                state, package = ("missing", f"vitrify[{extra}]") if extra else ("broken", "vitrify")
+                found.append(Finding(name=name, state=state, detail="-", hint=f'pip install "{package}"'))
+    return tuple(found)
+
+
+def _runtime(row: RuntimeRow) -> Finding:
+    name = f"{row.name} runtime"
+    if not row.installed:
+        package = f"vitrify[{row.extra}]" if row.extra else "vitrify"
+        return Finding(
+            name=name, state="missing", detail=f"{row.package} is not installed", hint=f'pip install "{package}"'
+        )
+    if ".onnx" not in row.suffixes:
+        return Finding(name=name, state="ok", detail="runs checkpoints")
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    try:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "double.onnx"
+            onnx.save(_doubling_model(), path)
+            with row.load()(path) as runtime:
+                right = bool((runtime.infer({"x": values})["y"] == values * 2).all())
+    except (VitrifyError, ImportError, OSError) as error:
+        return Finding(
+            name=name, state="broken", detail=str(error), hint=f"pip install --force-reinstall {row.package}"
+        )
+    if not right:
+        return Finding(
+            name=name, state="broken", detail="2 * 1 is not 2", hint="report this with your processor's name"
+        )
+    return Finding(name=name, state="ok", detail="a small model gives the right answer")
+
+
+def _doubling_model() -> onnx.ModelProto:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "double", [x], [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def _gpu() -> Finding:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return Finding(name="NVIDIA GPU", state="missing", detail="no nvidia-smi")
+    query = [command, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+    except (subprocess.SubprocessError, OSError) as error:
+        return Finding(name="NVIDIA GPU", state="broken", detail=str(error), hint="check the driver's installation")
+    return Finding(name="NVIDIA GPU", state="ok", detail=answer.stdout.strip().replace("\n", "; "))

@@ -1,0 +1,160 @@
+"""What an ONNX graph consists of: shapes through the network, parameters and FLOPs, block by block."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from vitrify.errors import ArtifactError
+
+_BATCH = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A block, or what stands before or after the blocks.
+
+    Attributes:
+        name: The PyTorch module, such as `blocks.3`.
+        operators: How often each ONNX operator occurs.
+        output_shape: Of the part's last tensor; the batch axis is None.
+        parameters: Numbers in its weights.
+        flops: Floating-point operations for one image, a multiply-add being two; matrix products and convolutions only,
+            which are over 99% of a ViT.
+    """
+
+    name: str
+    operators: dict[str, int]
+    output_shape: tuple[int | None, ...]
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """An ONNX graph.
+
+    Attributes:
+        opset: Version of the operator set.
+        ir_version: Version of the file format.
+        size_bytes: Of the file.
+        parts: In order.
+    """
+
+    opset: int
+    ir_version: int
+    size_bytes: int
+    parts: tuple[Part, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all weights."""
+        return sum(part.parameters for part in self.parts)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations for one image."""
+        return sum(part.flops for part in self.parts)
+
+
+def inspect_network(path: str | os.PathLike[str]) -> Network:
+    """Reads a graph and adds it up.
+
+    Args:
+        path: An ONNX file; node names that begin with their module (`blocks.3.mlp/MatMul_1`) group it into parts.
+
+    Raises:
+        ArtifactError: No ONNX model, or shapes that contradict each other.
+    """
+    path = Path(path)
+    try:
+        proto = onnx.load(path)
+        shaped = onnx.shape_inference.infer_shapes(_with_batch(proto, _BATCH), strict_mode=True, data_prop=True)
+    except (DecodeError, OSError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+        raise ArtifactError(
+            f"{path} is no ONNX model that can be followed", got=str(error).partition("\n")[0]
+        ) from error
+    shapes = _shapes(shaped.graph)
+    weights = {w.name: math.prod(w.dims) for w in shaped.graph.initializer if w.dims and w.data_type in _FLOATS}
+    operators: dict[str, Counter[str]] = {}
+    outputs: dict[str, str] = {}
+    parameters: Counter[str] = Counter()
+    flops: Counter[str] = Counter()
+    for node in shaped.graph.node:
+        part = _part_of(node.name)
+        operators.setdefault(part, Counter())[node.op_type] += 1
+        outputs[part] = node.output[0]
+        parameters[part] += sum(weights.pop(name, 0) for name in node.input)  # a shared weight counts once
+        flops[part] += _flops(node, shapes)
+    return Network(
+        opset=next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0),
+        ir_version=proto.ir_version,
+        size_bytes=path.stat().st_size,
+        parts=tuple(
+            Part(
+                name=name,
+                operators=dict(counts.most_common()),
+                output_shape=(None, *shapes.get(outputs[name], (0,))[1:]),
+                parameters=parameters[name],
+                flops=flops[name],
+            )
+            for name, counts in operators.items()
+        ),
+    )
+
+
+_FLOATS = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+    onnx.TensorProto.DOUBLE,
+    onnx.TensorProto.INT8,
+)
+
+
+def _with_batch(proto: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(proto)
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        axis = value.type.tensor_type.shape.dim[0]
+        if axis.dim_param:
+            axis.dim_value = batch
+    fixed.graph.ClearField("value_info")
+    return fixed
+
+
+def _part_of(name: str) -> str:
+    module = name.rpartition("/")[0]
+    block = re.match(r"(?:.*?\b)?(blocks\.\d+)", module)
+    if block:
+        return block.group(1)
+    return module.split(".")[0].split("/")[0] or "embedding and pooling"
+
+
+def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    shapes = {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in (*graph.input, *graph.output, *graph.value_info)
+    }
+    return shapes | {weight.name: tuple(weight.dims) for weight in graph.initializer}
+
+
+def _flops(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    if node.op_type not in ("MatMul", "Gemm", "Conv"):
+        return 0
+    out = math.prod(shapes[node.output[0]])
+    weight = shapes[node.input[1]]
+    if node.op_type == "Conv":
+        return 2 * out * math.prod(weight[1:])
+    if node.op_type == "Gemm":
+        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+        return 2 * out * weight[1 if transposed else 0]
+    return 2 * out * shapes[node.input[0]][-1]

@@ -1,0 +1,197 @@
+"""What every inference runtime is: a context manager with `describe` and `infer`."""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrify.errors import OptionError, RuntimeFailureError
+from vitrify.spec import ModelSpec, Precision, read_spec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions:
+    """How a runtime should run a model.
+
+    Attributes:
+        precision: Arithmetic of the runtime: fp32 is exact; bf16 only where the runtime and the processor have it.
+        threads: Threads inside one inference; by default what the runtime chooses.
+        device: The runtime's own name for a device, such as cpu or cuda.
+        like: A spec of the same model; tells a foreign checkpoint's architecture, head count and labels where its
+            tensors do not. Artifacts carry their own and do not look at it.
+    """
+
+    precision: Precision = "fp32"
+    threads: int | None = None
+    device: str = "cpu"
+    like: ModelSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorInfo:
+    """One input or output of a model.
+
+    Attributes:
+        name: Tensor name.
+        dtype: NumPy's name of the element type.
+        shape: One entry an axis, None where any size goes.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} [{', '.join('B' if n is None else str(n) for n in self.shape)}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """The inputs and outputs of a model."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+
+class Runtime(abc.ABC):
+    """Base of every runtime: lifecycle and validation, done once.
+
+    A subclass implements `_open`, `_close`, `_describe` and `_infer`; it gets arrays whose names, dtypes and shapes are
+    right. `infer` may be called from several threads at once.
+
+    Args:
+        path: The artifact.
+        options: How to run it.
+
+    Raises:
+        OptionError: A precision that this runtime does not have.
+    """
+
+    name: ClassVar[str]
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32",)
+
+    def __init__(self, path: str | os.PathLike[str], options: RuntimeOptions | None = None) -> None:
+        self.path = Path(path)
+        self.options = options or RuntimeOptions()
+        self._signature: Signature | None = None
+        if self.options.precision not in self.precisions:
+            raise OptionError(
+                f"{self.name} cannot run in {self.options.precision}", expected=" or ".join(self.precisions)
+            )
+
+    @final
+    def open(self) -> Self:
+        """Loads the model. Opening an open runtime does nothing.
+
+        Raises:
+            RuntimeFailureError: The runtime refuses the model.
+        """
+        if self._signature is None:
+            self._open()
+            self._signature = self._describe()
+        return self
+
+    @final
+    def close(self) -> None:
+        """Frees the model. Closing twice does nothing."""
+        if self._signature is not None:
+            self._signature = None
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @final
+    def describe(self) -> Signature:
+        """The model's inputs and outputs.
+
+        Raises:
+            RuntimeFailureError: The runtime is not open.
+        """
+        if self._signature is None:
+            raise RuntimeFailureError(
+                f"the {self.name} runtime is not open", hint="use it in a `with` block, or call open() first"
+            )
+        return self._signature
+
+    @final
+    def infer(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs one batch.
+
+        Args:
+            batch: An array for each input, of the dtype and shape that `describe` tells.
+
+        Returns:
+            An array for each output.
+
+        Raises:
+            RuntimeFailureError: A wrong name, dtype or shape, or the runtime failed.
+        """
+        inputs = self.describe().inputs
+        if batch.keys() != {info.name for info in inputs}:
+            raise RuntimeFailureError(
+                "the batch does not have the model's inputs",
+                got=", ".join(batch) or "no arrays",
+                expected=", ".join(info.name for info in inputs),
+            )
+        for info in inputs:
+            array = batch[info.name]
+            fits = array.ndim == len(info.shape) and all(
+                have > 0 if want is None else have == want for have, want in zip(array.shape, info.shape, strict=True)
+            )
+            if array.dtype != np.dtype(info.dtype) or not fits:
+                raise RuntimeFailureError(
+                    f"the batch does not fit the model's input {info.name}",
+                    got=f"{array.dtype} {list(array.shape)}",
+                    expected=str(info),
+                )
+        return self._infer({name: np.ascontiguousarray(array) for name, array in batch.items()})
+
+    @classmethod
+    def spec_of(cls, path: str | os.PathLike[str]) -> ModelSpec | None:
+        """The spec of a file before it is opened, or None where only the open model tells.
+
+        Raises:
+            ArtifactError, SpecError: The file has none that can be used.
+        """
+        return read_spec(path)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The spec of the open model."""
+        return read_spec(self.path)
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        """The libraries that this runtime consists of, with their versions."""
+        return {}
+
+    @abc.abstractmethod
+    def _open(self) -> None: ...
+
+    @abc.abstractmethod
+    def _close(self) -> None: ...
+
+    @abc.abstractmethod
+    def _describe(self) -> Signature: ...
+
+    @abc.abstractmethod
+    def _infer(self, batch: dict[str, Array]) -> dict[str, Array]: ...

@@ -1,0 +1,71 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import onnxruntime
+
+from vitrify.errors import OptionError, RuntimeFailureError
+from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int64)": "int64",
+}
+
+
+class OnnxRuntime(Runtime):
+    """Runs an ONNX file with ONNX Runtime's CPU provider. Exact fp32; no bf16."""
+
+    name = "onnxruntime"
+    precisions = ("fp32",)
+
+    def _open(self) -> None:
+        if self.options.device != "cpu":
+            raise OptionError("this onnxruntime runs on the CPU", got=self.options.device, expected="cpu")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if self.options.threads:
+            options.intra_op_num_threads = self.options.threads
+        try:
+            self._session = onnxruntime.InferenceSession(
+                self.path.read_bytes(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions have no common base but Exception
+            raise RuntimeFailureError(
+                f"ONNX Runtime refuses {self.path}", got=_first_line(error), hint="export the artifact again"
+            ) from error
+
+    def _close(self) -> None:
+        del self._session
+
+    def _describe(self) -> Signature:
+        def read(args: list[onnxruntime.NodeArg]) -> tuple[TensorInfo, ...]:
+            return tuple(
+                TensorInfo(
+                    name=arg.name,
+                    dtype=_DTYPES.get(arg.type, arg.type),
+                    shape=tuple(n if isinstance(n, int) else None for n in arg.shape),
+                )
+                for arg in args
+            )
+
+        return Signature(inputs=read(self._session.get_inputs()), outputs=read(self._session.get_outputs()))
+
+    def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
+        names = [info.name for info in self.describe().outputs]
+        try:
+            return dict(zip(names, self._session.run(names, batch), strict=True))
+        except Exception as error:
+            raise RuntimeFailureError("ONNX Runtime failed on a batch", got=_first_line(error)) from error
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        """The version of onnxruntime."""
+        return {"onnxruntime": onnxruntime.__version__}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,124 @@
+"""The table of runtimes. Adding one is a file and a row; the contract tests find it here."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitrify.errors import ArtifactError, MissingExtraError, OptionError
+from vitrify.runtimes.base import Runtime, RuntimeOptions
+
+
+@dataclass(frozen=True)
+class RuntimeRow:
+    """One runtime.
+
+    Attributes:
+        name: What `--runtime` takes.
+        target: `module:Class`, imported on first use.
+        suffixes: Files that it runs.
+        package: The module that has to be importable.
+        extra: Which extra of vitrify installs that module; empty where vitrify itself does.
+    """
+
+    name: str
+    target: str
+    suffixes: tuple[str, ...]
+    package: str
+    extra: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """Whether its package can be imported, found out without importing it."""
+        return importlib.util.find_spec(self.package) is not None
+
+    def load(self) -> type[Runtime]:
+        """Imports the class.
+
+        Raises:
+            MissingExtraError: Its package is not installed.
+        """
+        if not self.installed:
+            raise MissingExtraError(
+                f"the {self.name} runtime needs another package", extra=self.extra, package=self.package
+            )
+        module, _, name = self.target.partition(":")
+        loaded: type[Runtime] = getattr(importlib.import_module(module), name)
+        return loaded
+
+
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".ckpt")
+
+RUNTIMES: tuple[RuntimeRow, ...] = (
+    RuntimeRow("openvino", "vitrify.runtimes.openvino:OpenVinoRuntime", (".onnx",), "openvino"),
+    RuntimeRow("onnxruntime", "vitrify.runtimes.onnxruntime:OnnxRuntime", (".onnx",), "onnxruntime"),
+    RuntimeRow("torch", "vitrify.runtimes.torch:TorchRuntime", CHECKPOINT_SUFFIXES, "torch", "train"),
+)
+"""In the order of preference that `auto` follows."""
+
+
+def runtimes_for(path: str | os.PathLike[str]) -> tuple[RuntimeRow, ...]:
+    """The installed runtimes that can run a file of this suffix, best first. A folder is a checkpoint folder.
+
+    Raises:
+        ArtifactError: No runtime, installed or not, runs such a file.
+        MissingExtraError: A runtime for it exists, and its package is not installed.
+    """
+    path = Path(path)
+    rows = [row for row in RUNTIMES if path.suffix in row.suffixes or (path.is_dir() and row.name == "torch")]
+    if not rows:
+        raise ArtifactError(
+            f"no runtime runs {path}",
+            got=f"the suffix {path.suffix!r}",
+            expected=", ".join(sorted({suffix for row in RUNTIMES for suffix in row.suffixes})),
+        )
+    installed = tuple(row for row in rows if row.installed)
+    if not installed:
+        rows[0].load()
+    return installed
+
+
+def pick_runtime(path: str | os.PathLike[str], name: str = "auto") -> RuntimeRow:
+    """Chooses a runtime for a file by name, or the best one with `auto`.
+
+    Raises:
+        OptionError: No such runtime, or one that cannot run this file.
+        ArtifactError, MissingExtraError: As `runtimes_for`.
+    """
+    if name == "auto":
+        return runtimes_for(path)[0]
+    rows = {row.name: row for row in RUNTIMES}
+    if name not in rows:
+        raise OptionError(f"no runtime is called {name!r}", expected=", ".join(["auto", *rows]))
+    row = rows[name]
+    if Path(path).suffix not in row.suffixes and not (Path(path).is_dir() and name == "torch"):
+        raise OptionError(
+            f"the {name} runtime cannot run {path}",
+            expected=" or ".join(row.suffixes),
+            hint="leave --runtime out, or name an artifact of that kind",
+        )
+    return row
+
+
+def open_runtime(path: str | os.PathLike[str], name: str = "auto", options: RuntimeOptions | None = None) -> Runtime:
+    """Picks a runtime and opens it on a file; close it, or use it as a context manager.
+
+    Raises:
+        OptionError, ArtifactError, MissingExtraError: As `pick_runtime`.
+        RuntimeFailureError: The runtime refuses the file.
+    """
+    return pick_runtime(path, name).load()(path, options).open()
+
+
+@functools.cache
+def has_native_bf16() -> bool:
+    """Whether this processor multiplies bf16 natively (AVX512-BF16, AMX or Arm's BF16), as OpenVINO sees it."""
+    if importlib.util.find_spec("openvino") is None:
+        return False
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -1,0 +1,87 @@
+"""PyTorch, running the checkpoint itself: the reference that every artifact is compared with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import torch
+
+from vitrify.checkpoints import Overrides, load_checkpoint
+from vitrify.checkpoints.specification import spec_from_checkpoint
+from vitrify.errors import InputError, OptionError, RuntimeFailureError
+from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
+from vitrify.spec import ModelSpec, read_spec
+
+
+class TorchRuntime(Runtime):
+    """Runs a checkpoint of any known dialect in eager mode."""
+
+    name = "torch"
+    precisions = ("fp32", "bf16", "fp16")
+
+    def _open(self) -> None:
+        try:
+            self._device = torch.device(self.options.device)
+        except RuntimeError as error:
+            raise OptionError("no such PyTorch device", got=self.options.device, expected="cpu, cuda") from error
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise OptionError("PyTorch finds no GPU", got=self.options.device, hint="leave --device out")
+        if self.options.threads:
+            torch.set_num_threads(self.options.threads)
+        self._checkpoint = load_checkpoint(self.path, overrides=_overrides(self.path, self.options.like))
+        self._model = self._checkpoint.model.to(self._device).eval()
+
+    def _close(self) -> None:
+        del self._model, self._checkpoint
+
+    def _describe(self) -> Signature:
+        spec = self._checkpoint.preprocess
+        return Signature(
+            inputs=(TensorInfo(name="image", dtype="float32", shape=(None, 3, spec.crop_height, spec.crop_width)),),
+            outputs=(TensorInfo(name="logits", dtype="float32", shape=(None, self._checkpoint.num_classes)),),
+        )
+
+    def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.precision)
+        autocast = torch.autocast(self._device.type, dtype=dtype) if dtype else contextlib.nullcontext()
+        try:
+            with torch.inference_mode(), autocast:
+                logits = self._model(torch.from_numpy(batch["image"]).to(self._device))
+        except RuntimeError as error:
+            raise RuntimeFailureError("PyTorch failed on a batch", got=str(error).partition("\n")[0]) from error
+        return {"logits": logits.float().cpu().numpy()}
+
+    @classmethod
+    def spec_of(cls, path: str | os.PathLike[str]) -> ModelSpec | None:
+        """None: a foreign checkpoint is understood only once its tensors are read."""
+        return None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The checkpoint's own spec, or one made from what its tensors tell."""
+        like = self.options.like
+        known = self._checkpoint.labels
+        borrowed = like.labels if like and known is None and len(like.labels) == self._checkpoint.num_classes else None
+        return spec_from_checkpoint(self._checkpoint, labels=borrowed)
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        """The version of torch."""
+        return {"torch": torch.__version__}
+
+
+def _overrides(path: Path, like: ModelSpec | None) -> Overrides:
+    if like is None or _has_spec(path):
+        return Overrides()
+    heads = like.source.model_kwargs.get("num_heads")
+    return Overrides(architecture=like.source.architecture or None, num_heads=heads if isinstance(heads, int) else None)
+
+
+def _has_spec(path: Path) -> bool:
+    try:
+        read_spec(path)
+    except InputError:
+        return False
+    return True

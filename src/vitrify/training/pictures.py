@@ -1,0 +1,147 @@
+"""curves.png and confusion.png, drawn without a display and without matplotlib's global state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from vitrify.files import atomic_path
+from vitrify.training.metrics import Confusion, EpochRow
+
+_BLUE, _ORANGE, _GREY = "#1f6feb", "#d9730d", "#57606a"
+_LABELLED_CLASSES = 60
+_COUNTED_CLASSES = 25
+_LABEL_LENGTH = 18
+
+
+def draw_curves(path: Path, rows: Sequence[EpochRow], best: EpochRow, title: str) -> None:
+    """Draws losses, validation accuracy and learning rate over the epochs.
+
+    Args:
+        path: A PNG file.
+        rows: At least one epoch.
+        best: Is marked.
+        title: Above the panels.
+    """
+    figure = Figure(figsize=(12.5, 4.2), layout="constrained")
+    axes = figure.subplots(1, 3, width_ratios=[5, 5, 3])
+    loss, accuracy, rate = axes
+    epochs = [row.epoch for row in rows]
+    style: dict[str, Any] = {"linewidth": 1.8, "marker": "o" if len(rows) <= 15 else "", "markersize": 3.5}
+    loss.plot(epochs, [row.train_loss for row in rows], color=_BLUE, label="training", **style)
+    loss.plot(epochs, [row.val_loss for row in rows], color=_ORANGE, label="validation", **style)
+    loss.set_title("loss")
+    loss.set_ylim(bottom=0)
+    accuracy.plot(epochs, [row.val_top1 for row in rows], color=_ORANGE, label="top-1", **style)
+    top5 = [row.val_top5 for row in rows if row.val_top5 is not None]
+    if len(top5) == len(rows):
+        accuracy.plot(epochs, top5, color=_GREY, label="top-5", **style)
+    accuracy.plot(
+        [best.epoch],
+        [best.val_top1],
+        linestyle="",
+        marker="*",
+        markersize=13,
+        color="#1a7f37",
+        label=f"best: {best.val_top1:.2%}, epoch {best.epoch}",
+        zorder=5,
+    )
+    accuracy.set_title("validation accuracy")
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
+    rate.plot(epochs, [row.lr for row in rows], color=_GREY, **style)
+    rate.set_title("learning rate")
+    rate.set_ylim(bottom=0)
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    for panel in axes:
+        _tidy(panel, len(rows))
+    loss.legend(frameon=False)
+    accuracy.legend(frameon=False, loc="lower right")
+    figure.suptitle(title, fontsize=12, fontweight="bold")
+    _save(figure, path)
+
+
+def draw_confusion(path: Path, confusion: Confusion, labels: Sequence[str], title: str) -> None:
+    """Draws the confusion matrix, each row as shares of its true class.
+
+    Up to 25 classes show their counts, up to 60 their names; beyond that the axes show class indices.
+
+    Args:
+        path: A PNG file.
+        confusion: Counts, true classes in rows.
+        labels: One name a class.
+        title: Above the matrix.
+    """
+    count = len(labels)
+    cell = 0.62 if count <= 12 else 0.42 if count <= _COUNTED_CLASSES else 0.24 if count <= _LABELLED_CLASSES else 0.09
+    side = min(20.0, max(4.2, cell * count))
+    figure = Figure(figsize=(side + 2.4, side + 1.6), layout="constrained")
+    axes = figure.subplots()
+    totals = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    shares = confusion / totals
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    _name_classes(axes, labels)
+    if count <= _COUNTED_CLASSES:
+        size = 10 if count <= 12 else 7
+        for i, j in zip(*np.nonzero(confusion), strict=True):
+            colour = "white" if shares[i, j] > 0.55 else "#1f2328"
+            axes.text(j, i, f"{confusion[i, j]}", ha="center", va="center", fontsize=size, color=colour)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, fontsize=12, fontweight="bold", pad=12)
+    bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, format=PercentFormatter(1.0))
+    bar.set_label("share of the true class")
+    bar.outline.set_visible(False)
+    _save(figure, path)
+
+
+def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
+    count = len(labels)
+    if count <= _LABELLED_CLASSES:
+        names = [_shortened(label) for label in labels]
+        long = max(map(len, names)) > 3
+        size = 9 if count <= _COUNTED_CLASSES else 7
+        axes.set_xticks(
+            range(count),
+            names,
+            rotation=60 if long else 0,
+            ha="right" if long else "center",
+            rotation_mode="anchor" if long else "default",
+            fontsize=size,
+        )
+        axes.set_yticks(range(count), names, fontsize=size)
+        axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1)
+        axes.tick_params(which="minor", length=0)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(12, integer=True))
+    axes.tick_params(which="major", length=0)
+
+
+def _shortened(label: str) -> str:
+    """Cut in the middle: long names of one data set differ at either end."""
+    half = _LABEL_LENGTH // 2
+    return label if len(label) <= _LABEL_LENGTH else f"{label[:half]}…{label[-half:]}"
+
+
+def _tidy(axes: Axes, epochs: int) -> None:
+    axes.set_xlabel("epoch")
+    axes.set_xlim(1 - max(0.5, epochs / 40), epochs + max(0.5, epochs / 40))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=130, facecolor="white", bbox_inches="tight", pad_inches=0.15)

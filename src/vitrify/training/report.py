@@ -1,0 +1,183 @@
+"""report.md: what was trained on what, how well, and how to go on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from vitrify.datasets import ImageFolder
+from vitrify.spec import ModelSpec
+from vitrify.training.config import TrainConfig
+from vitrify.training.metrics import class_scores, worst_confusions
+from vitrify.training.state import RunState
+
+_CAVEAT = (
+    "The best epoch was chosen by this very accuracy, which makes it slightly optimistic; the last epoch's was not "
+    "chosen. For a number to publish, evaluate on images that took no part here."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInput:
+    """What the report tells of.
+
+    Attributes:
+        data: The image folder.
+        run: The run's folder.
+        config: Resolved options.
+        spec: Of the checkpoints.
+        train: Images that were learnt from.
+        val: Images that were validated with.
+        ready_split: Whether the folder came with train/ and val/.
+        state: After the last epoch.
+        notes: Decisions that were taken for the user.
+    """
+
+    data: Path
+    run: Path
+    config: TrainConfig
+    spec: ModelSpec
+    train: ImageFolder
+    val: ImageFolder
+    ready_split: bool
+    state: RunState
+    notes: tuple[str, ...]
+
+
+def report_text(told: ReportInput) -> str:
+    """The report in Markdown."""
+    state, config = told.state, told.config
+    assert state.best_confusion is not None
+    labels = told.spec.labels
+    over = state.is_over(config)
+    parts = [
+        f"# {told.spec.source.architecture} on {told.data.name}",
+        _summary(told, over=over),
+        _CAVEAT,
+        "![losses, accuracy and learning rate](curves.png)",
+        "## Images",
+        _table(
+            ("class", "training", "validation"),
+            [
+                *zip(labels, told.train.counts, told.val.counts, strict=True),
+                ("**all**", len(told.train), len(told.val)),
+            ],
+        ),
+        _split_sentence(told),
+        "## Results of the best epoch",
+        _metrics_table(told),
+        _table(
+            ("class", "images", "precision", "recall"),
+            [
+                (s.label, s.count, _percent(s.precision), _percent(s.recall))
+                for s in class_scores(state.best_confusion, labels)
+            ],
+        ),
+        "### Most frequent mistakes",
+        _mistakes(told),
+        "![confusion matrix](confusion.png)",
+        "## Model and options",
+        _model_sentence(told),
+        *([_bullets(told.notes)] if told.notes else []),
+        _table(("option", "value"), [(f"`{f.name}`", _shown(getattr(config, f.name))) for f in fields(config)]),
+        "## How to go on",
+        _next_steps(told, over=over),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(told: ReportInput, *, over: bool) -> str:
+    state = told.state
+    best, last = state.best, state.history[-1]
+    assert best is not None
+    seconds = sum(row.seconds for row in state.history)
+    return (
+        f"Top-1 accuracy on {len(told.val)} validation images: **{best.val_top1:.2%}** in epoch {best.epoch} (best), "
+        f"{last.val_top1:.2%} in epoch {last.epoch} (last). {state.epoch} of {told.config.epochs} epochs took "
+        f"{_duration(seconds)}.{'' if over else ' The run is not over.'}"
+    )
+
+
+def _split_sentence(told: ReportInput) -> str:
+    if told.ready_split:
+        return "The split is the folder's own, `train/` and `val/`."
+    share, seed = told.config.val_fraction, told.config.seed
+    return f"The split was drawn here: {share:.0%} of each class for validation, seed {seed}."
+
+
+def _metrics_table(told: ReportInput) -> str:
+    best, last = told.state.best, told.state.history[-1]
+    assert best is not None
+    rows = [
+        ("epoch", best.epoch, last.epoch),
+        ("top-1", f"{best.val_top1:.2%}", f"{last.val_top1:.2%}"),
+        ("validation loss", f"{best.val_loss:.4f}", f"{last.val_loss:.4f}"),
+        ("training loss", f"{best.train_loss:.4f}", f"{last.train_loss:.4f}"),
+        ("training images per second", f"{best.images_per_s:.0f}", f"{last.images_per_s:.0f}"),
+    ]
+    if best.val_top5 is not None and last.val_top5 is not None:
+        rows.insert(2, ("top-5", f"{best.val_top5:.2%}", f"{last.val_top5:.2%}"))
+    return _table(("", "best", "last"), rows)
+
+
+def _mistakes(told: ReportInput) -> str:
+    assert told.state.best_confusion is not None
+    worst = worst_confusions(told.state.best_confusion, told.spec.labels)
+    if not worst:
+        return "None."
+    rows = [(w.true, w.predicted, w.count, f"{w.share:.1%}") for w in worst]
+    return _table(("true", "predicted", "images", "of the true class"), rows)
+
+
+def _model_sentence(told: ReportInput) -> str:
+    source, preprocess = told.spec.source, told.spec.preprocess
+    kwargs = " ".join(f"{key}={value}" for key, value in source.model_kwargs.items())
+    begins = {"none": "random weights", "pretrained": "pretrained weights"}.get(told.config.init, told.config.init)
+    return (
+        f"`{source.architecture}`{f' with `{kwargs}`' if kwargs else ''}, started from "
+        f"{source.checkpoint or begins}"
+        f". Input {preprocess.crop_height} x {preprocess.crop_width} pixels, {preprocess.interpolation}, "
+        f"mean {preprocess.mean}, std {preprocess.std}. {source.created_by}."
+    )
+
+
+def _next_steps(told: ReportInput, *, over: bool) -> str:
+    best = told.run / "best.safetensors"
+    steps = [
+        f"vitrify predict {best} IMAGE...",
+        f"vitrify export {best} -o model.onnx",
+        f"vitrify eval {best} OTHER_IMAGES",
+        f"tensorboard --logdir {told.run / 'tensorboard'}",
+    ]
+    if not over:
+        steps.insert(0, f"vitrify train {told.data} -o {told.run} --resume   # and the same options")
+    return "```\n" + "\n".join(steps) + "\n```"
+
+
+def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _shown(value: object) -> str:
+    if value is None or value in ("", {}):
+        return "default"
+    if isinstance(value, dict):
+        return "`" + " ".join(f"{key}={item}" for key, item in value.items()) + "`"
+    return f"`{value}`"
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{share:.1%}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,46 @@
+"""Judges an artifact against its source: metrics, one comparison loop, reports."""
+
+from vitrify.verify.artifact import verify_artifact
+from vitrify.verify.compare import (
+    BATCH_SIZES,
+    Candidate,
+    Infer,
+    Probe,
+    compare,
+    gate_for,
+    infer_with,
+    standard_probes,
+)
+from vitrify.verify.evaluation import Evaluation, Flip, evaluate, evaluate_folder
+from vitrify.verify.metrics import BF16_GATE, FP32_GATE, Logits, check_logits
+from vitrify.verify.pictures import confusion_picture
+from vitrify.verify.record import describe, gate_text, processor_name, record, require_passed
+from vitrify.verify.side_by_side import SideBySide, side_by_side
+
+__all__ = [
+    "BATCH_SIZES",
+    "BF16_GATE",
+    "FP32_GATE",
+    "Candidate",
+    "Evaluation",
+    "Flip",
+    "Infer",
+    "Logits",
+    "Probe",
+    "SideBySide",
+    "check_logits",
+    "compare",
+    "confusion_picture",
+    "describe",
+    "evaluate",
+    "evaluate_folder",
+    "gate_for",
+    "gate_text",
+    "infer_with",
+    "processor_name",
+    "record",
+    "require_passed",
+    "side_by_side",
+    "standard_probes",
+    "verify_artifact",
+]

@@ -1,0 +1,280 @@
+"""`vitrify train`: from an image folder to a checkpoint that carries its spec."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitrify import __version__
+from vitrify.datasets import (
+    BadImage,
+    ImageFolder,
+    bad_images_error,
+    check_images,
+    scan_folder,
+    scan_train_val,
+    stratified_split,
+)
+from vitrify.errors import MissingExtraError, OptionError, TrainingDivergedError
+from vitrify.files import atomic_write
+from vitrify.progress import SILENT, Progress
+from vitrify.spec import KwargValue
+from vitrify.spec.codec import encode
+from vitrify.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from vitrify.training.data import ImageCache
+    from vitrify.training.run_folder import RunFolder
+    from vitrify.training.start import Start
+    from vitrify.training.state import RunState
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run gave.
+
+    Attributes:
+        best: best.safetensors, the checkpoint of the best epoch.
+        best_epoch: Counted from 1.
+        top1: Validation accuracy of that epoch, 0 to 1. The epoch was chosen by it, so it is slightly optimistic.
+        last_top1: Validation accuracy of the last epoch, which was not chosen.
+        epochs: Epochs done; fewer than asked for where the patience was used up.
+        train_count: Images that were learnt from.
+        val_count: Images that were validated with.
+        seconds: Of this call, checking the images included.
+        labels: One name a class, in the order of the logits.
+        notes: Decisions that were taken for the user, one sentence each.
+    """
+
+    best: Path
+    best_epoch: int
+    top1: float
+    last_top1: float
+    epochs: int
+    train_count: int
+    val_count: int
+    seconds: float
+    labels: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def checkpoint_from_images(
+    data: Path, output: Path, config: TrainConfig | None = None, progress: Progress = SILENT
+) -> TrainResult:
+    """Trains a Vision Transformer on an image folder.
+
+    Every image is decoded once before the training begins. Each epoch leaves a complete run folder behind (see
+    `vitrify.training.run_folder`); Ctrl-C therefore loses the current epoch at most, and `resume` goes on to the same
+    weights as a run that was never stopped (bit for bit on a CPU with the same number of threads).
+
+    Args:
+        data: `data/<class>/*.jpg`, split here, or `data/train/<class>` and `data/val/<class>`.
+        output: The run's folder.
+        config: How to train; the default fine-tunes vit_base_patch16_224.
+        progress: A bar for each epoch, and one line.
+
+    Returns:
+        Where the best checkpoint is and how good.
+
+    Raises:
+        OptionError: Options that cannot be used, or that do not fit the run that is to be resumed.
+        DatasetError: A folder that cannot be trained on; lists the unreadable images.
+        CheckpointError: The initial weights cannot be had.
+        MissingExtraError: PyTorch, timm, TensorBoard or matplotlib is not installed.
+        TrainingDivergedError: A loss is not finite; the run folder keeps the last good epoch.
+        StorageError: The run folder cannot be written.
+        KeyboardInterrupt: After the run folder was brought up to date.
+    """
+    began = time.perf_counter()
+    data, output, config = Path(data), Path(output), (config or TrainConfig()).resolved()
+    try:
+        from vitrify.training.data import ImageCache
+        from vitrify.training.recipe import make_device
+        from vitrify.training.run_folder import RunFolder, check_output
+        from vitrify.training.start import make_start
+        from vitrify.training.state import fingerprint
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("training needs PyTorch and timm", extra="train", package=error.name) from error
+
+    check_output(output, data, config)
+    device = make_device(config)
+    images = _read_images(data, config, progress, ImageCache(config.cache_mb << 20))
+    with RunFolder(output, config, fingerprint(images.train, images.val)) as run:
+        state = run.begin()
+        start = make_start(config, images.train.labels, progress)
+        start = replace(start, notes=(*images.notes, *start.notes))
+        _write_config(output / "config.json", data, config, start, images, device=str(device))
+        job = _Job(data=data, config=config, run=run, state=state, start=start, images=images, progress=progress)
+        _fit_and_document(job, pin=device.type == "cuda")
+    best, last = state.best, state.history[-1]
+    assert best is not None
+    return TrainResult(
+        best=run.best,
+        best_epoch=best.epoch,
+        top1=best.val_top1,
+        last_top1=last.val_top1,
+        epochs=state.epoch,
+        train_count=len(images.train),
+        val_count=len(images.val),
+        seconds=time.perf_counter() - began,
+        labels=images.train.labels,
+        notes=start.notes,
+    )
+
+
+def parse_model_kwargs(items: Sequence[str]) -> dict[str, KwargValue]:
+    """Reads `patch_size=8 depth=4 qkv_bias=false` as typed.
+
+    `true`, `false` and `none` count without regard to case; `8,8` is a tuple of integers; what is no number is text.
+
+    Raises:
+        OptionError: An item without a name or without `=`, or a name given twice.
+    """
+    kwargs: dict[str, KwargValue] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals or not name.isidentifier():
+            raise OptionError(
+                "a model argument is not NAME=VALUE",
+                got=repr(item),
+                expected="such as patch_size=8",
+                hint="quote spaces",
+            )
+        if name in kwargs:
+            raise OptionError("a model argument is given twice", got=name, expected="each name once")
+        kwargs[name] = _value(text)
+    return kwargs
+
+
+def _value(text: str) -> KwargValue:
+    words: Mapping[str, bool | None] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    try:
+        return tuple(int(part) for part in text.strip("()").split(",")) if "," in text else text
+    except ValueError:
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Images:
+    train: ImageFolder
+    val: ImageFolder
+    ready_split: bool
+    cache: ImageCache
+    notes: tuple[str, ...]
+
+
+def _read_images(data: Path, config: TrainConfig, progress: Progress, cache: ImageCache) -> _Images:
+    """Scans, checks and splits, in this order: a split must not change with what is left out of it later."""
+    ready = scan_train_val(data)
+    folders: tuple[ImageFolder, ...] = ready or (scan_folder(data),)
+    bad = check_images([path for folder in folders for path in folder.paths], progress, keep=cache.keep)
+    notes: tuple[str, ...] = ()
+    if bad:
+        if not config.skip_bad:
+            raise bad_images_error(bad, data, hint="repair or remove them, or train without them: --skip-bad")
+        notes = (_skipped(bad, data),)
+        progress.say(notes[0])
+        folders = tuple(folder.without([path for path, _ in bad]) for folder in folders)
+    train, val = folders if len(folders) == 2 else stratified_split(folders[0], config.val_fraction, config.seed)
+    progress.say(f"{len(train.labels)} classes, {len(train)} images to train on, {len(val)} to validate with")
+    return _Images(train=train, val=val, ready_split=ready is not None, cache=cache, notes=notes)
+
+
+def _skipped(bad: Sequence[BadImage], data: Path) -> str:
+    names = ", ".join(path.relative_to(data).as_posix() for path, _ in bad[:5])
+    return (
+        f"left out {len(bad)} unreadable image{'s' if len(bad) > 1 else ''}: {names}{', ...' if len(bad) > 5 else ''}"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    data: Path
+    config: TrainConfig
+    run: RunFolder
+    state: RunState
+    start: Start
+    images: _Images
+    progress: Progress
+
+
+def _fit_and_document(job: _Job, *, pin: bool) -> None:
+    from vitrify.training.data import make_loaders
+    from vitrify.training.loop import fit
+
+    state, config, images = job.state, job.config, job.images
+    if state.epoch:
+        over = (
+            "it is over, nothing is left to do" if state.is_over(config) else f"going on with epoch {state.epoch + 1}"
+        )
+        job.progress.say(f"resumed after epoch {state.epoch}: {over}")
+    loaders = make_loaders(images.train, images.val, config, job.start.spec.preprocess, cache=images.cache, pin=pin)
+    try:
+        fit(job.start, loaders, config, run=job.run, state=state, progress=job.progress)
+    except (KeyboardInterrupt, TrainingDivergedError) as stop:
+        if state.history:
+            _document(job)
+        if isinstance(stop, KeyboardInterrupt):
+            kept = f"{state.epoch} of {config.epochs} epochs are kept in {job.run.path}"
+            how = "go on with the same command and --resume" if state.history else "start again with the same command"
+            job.progress.say(f"interrupted; {kept}; {how}")
+        raise
+    _document(job)
+
+
+def _document(job: _Job) -> None:
+    from vitrify.training.pictures import draw_confusion, draw_curves
+    from vitrify.training.report import ReportInput, report_text
+
+    state, labels, folder = job.state, job.start.spec.labels, job.run.path
+    assert state.best is not None
+    assert state.best_confusion is not None
+    title = f"{job.start.spec.source.architecture} on {job.data.name}"
+    draw_curves(folder / "curves.png", state.history, state.best, title)
+    matrix_title = f"{title}\nepoch {state.best.epoch}, top-1 {state.best.val_top1:.2%}"
+    draw_confusion(folder / "confusion.png", state.best_confusion, labels, matrix_title)
+    told = ReportInput(
+        data=job.data,
+        run=folder,
+        config=job.config,
+        spec=job.start.spec,
+        train=job.images.train,
+        val=job.images.val,
+        ready_split=job.images.ready_split,
+        state=state,
+        notes=job.start.notes,
+    )
+    atomic_write(folder / "report.md", report_text(told))
+
+
+def _write_config(path: Path, data: Path, config: TrainConfig, start: Start, images: _Images, *, device: str) -> None:
+    import timm
+    import torch
+
+    record = {
+        "data": str(data),
+        "options": encode(config),
+        "labels": list(start.spec.labels),
+        "train_images": len(images.train),
+        "val_images": len(images.val),
+        "device": device,
+        "versions": {
+            "vitrify": __version__,
+            "torch": str(torch.__version__),
+            "timm": timm.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    atomic_write(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")

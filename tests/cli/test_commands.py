@@ -1,0 +1,172 @@
+"""The command line as a user meets it: real arguments, stdout, stderr and exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LABELS
+from vitrify.cli.app import COMMANDS, expand_pairs, run
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_predict_as_jsonl(artifact: Path, photos: Path, capsys: Captured) -> None:
+    assert run(["predict", str(artifact), str(photos / "rose"), "--json", "-k", "2"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["image"] for line in lines] == [str(path) for path in sorted((photos / "rose").iterdir())]
+    for line in lines:
+        assert line["label"] in LABELS
+        assert len(line["top"]) == 2
+        assert line["top"][0] == {
+            "label": line["label"],
+            "index": LABELS.index(line["label"]),
+            "probability": line["probability"],
+        }
+
+
+def test_predict_goes_on_past_a_bad_image_and_says_so(
+    artifact: Path, photos: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    text = tmp_path / "text.jpg"
+    text.write_text("hello")
+    good = str(next((photos / "rose").iterdir()))
+    assert run(["predict", str(artifact), good, str(text), "gone.png", good, "--format", "csv"]) == 2
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [bool(row["error"]) for row in rows] == [False, True, True, False]
+    assert "not an image" in rows[1]["error"]
+    assert "No such file" in rows[2]["error"]
+    assert rows[0]["label"] == rows[3]["label"] in LABELS
+
+
+def test_predict_as_a_table(artifact: Path, photos: Path, capsys: Captured) -> None:
+    assert run(["predict", str(artifact), f"{photos}/rose/*"]) == 0
+    assert "probability" in capsys.readouterr().out
+
+
+def test_predict_reads_standard_input(artifact: Path, photos: Path) -> None:
+    path = next((photos / "rose").iterdir())
+    command = [sys.executable, "-m", "vitrify", "predict", str(artifact), "-", "--json"]
+    for fed in (f"{path}\n".encode(), path.read_bytes()):
+        done = subprocess.run(command, input=fed, capture_output=True, check=True)
+        assert json.loads(done.stdout)["label"] in LABELS
+
+
+def test_verify(artifact: Path, checkpoint: Path, photos: Path, capsys: Captured) -> None:
+    assert run(["verify", str(artifact)]) == 0
+    assert "passed" in capsys.readouterr().out
+    assert run(["verify", str(artifact), "--reference", str(checkpoint), "--images", str(photos), "--json"]) == 0
+    assert all(check["passed"] for check in json.loads(capsys.readouterr().out)["checks"])
+
+
+def test_verify_fails_with_one(artifact: Path, tmp_path: Path, capsys: Captured) -> None:
+    import numpy as np
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(artifact)
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "head.weight")
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.5), tensor.name))
+    onnx.save(model, tmp_path / "bad.onnx")
+    assert run(["verify", str(tmp_path / "bad.onnx")]) == 1
+    captured = capsys.readouterr()
+    assert "FAILED" in captured.out
+    assert "hint:" in captured.err
+
+
+def test_eval(artifact: Path, photos: Path, tmp_path: Path, capsys: Captured) -> None:
+    picture = tmp_path / "confusion.png"
+    assert run(["eval", str(artifact), str(photos), "--json", "--confusion", str(picture)]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["count"] == 40
+    assert picture.exists()
+    assert run(["eval", str(artifact), str(photos)]) == 0
+    assert "95% interval" in capsys.readouterr().out
+    assert run(["eval", str(artifact), str(photos), "--min-top1", "1.0"]) == 1
+
+
+def test_inspect(artifact: Path, checkpoint: Path, capsys: Captured) -> None:
+    assert run(["inspect", str(artifact)]) == 0
+    shown = capsys.readouterr().out
+    for words in ("[B, 17, 64]", "vit_base_patch16_224", "blocks.1", "daisy"):
+        assert words in shown
+    assert run(["inspect", str(artifact), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["network"]["opset"] == 18
+    assert run(["inspect", str(checkpoint)]) == 0
+
+
+def test_doctor(capsys: Captured) -> None:
+    assert run(["doctor", "--json"]) == 0
+    assert {"name", "state", "detail", "hint"} == set(json.loads(capsys.readouterr().out)[0])
+    assert run(["doctor"]) == 0
+    assert "onnxruntime" in capsys.readouterr().out
+
+
+def test_export(checkpoint: Path, photos: Path, tmp_path: Path, capsys: Captured) -> None:
+    target = tmp_path / "m.onnx"
+    assert run(["export", str(checkpoint), "-o", str(target), "--images", str(photos), "--max-images", "5"]) == 0
+    shown = capsys.readouterr().out
+    assert "by dynamo" in shown
+    assert "probabilities of" in shown
+    assert target.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["predict"], "ARTIFACT"),
+        (["predict", "missing.onnx", "a.jpg"], "no such file"),
+        (["predict", "{artifact}", "a.jpg", "--runtime", "tensorflow"], "no runtime is called"),
+        (["predict", "{artifact}", "a.jpg", "--format", "xml"], "--format"),
+        (["predict", "{artifact}", "a.jpg", "--batch-size", "0"], "not positive"),
+        (["eval", "{artifact}", "no/such/folder"], "no/such/folder"),
+        (["verify", "{artifact}", "--nonsense"], "--nonsense"),
+        (["export", "missing.pth", "-o", "m.onnx"], "missing.pth"),
+        (["inspect", "{folder}"], "directory"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_a_users_mistake_is_two_lines_not_a_traceback(
+    arguments: list[str], says: str, artifact: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    filled = [argument.format(artifact=artifact, folder=tmp_path) for argument in arguments]
+    assert run(filled) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_errors_are_json_for_machines(capsys: Captured) -> None:
+    assert run(["inspect", "missing.onnx", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["kind"] == "ArtifactError"
+    assert "no such file" in error["message"]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help_with_an_example(name: str, capsys: Captured) -> None:
+    assert run([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"vitrify {name}" in shown
+    assert "Example:" in shown
+
+
+def test_the_overview_says_what_each_command_does(capsys: Captured) -> None:
+    assert run(["--help"]) == 0
+    lines = [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
+    for name in COMMANDS:
+        assert any(line.startswith(name) and len(line) > len(name) + 15 for line in lines), name
+
+
+def test_model_kwargs_are_pairs() -> None:
+    tokens = ["train", "D", "--model-kwargs", "a=1", "b=x=y", "--epochs", "3", "c=4"]
+    assert expand_pairs(tokens) == [
+        "train", "D", "--model-kwargs.a", "1", "--model-kwargs.b", "x=y", "--epochs", "3", "c=4",
+    ]  # fmt: skip

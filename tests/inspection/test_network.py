@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import tiny_model
+from vitrify.errors import ArtifactError
+from vitrify.inspection import diagnose, inspect_network
+
+
+def by_hand(tokens: int, width: int, patch: int, classes: int, depth: int) -> tuple[int, int]:
+    """FLOPs of a block and of the whole network, from the formulas of the architecture."""
+    block = 2 * tokens * width * (3 * width) + 2 * 2 * tokens * tokens * width
+    block += 2 * tokens * width * width + 2 * 2 * tokens * width * (4 * width)
+    return block, depth * block + 2 * (tokens - 1) * width * 3 * patch * patch + 2 * width * classes
+
+
+def test_shapes_parameters_and_flops(artifact: Path) -> None:
+    network = inspect_network(artifact)
+    parts = {part.name: part for part in network.parts}
+    block, whole = by_hand(tokens=17, width=64, patch=8, classes=6, depth=2)
+    assert network.opset == 18
+    assert network.size_bytes == artifact.stat().st_size
+    assert parts["blocks.0"].flops == parts["blocks.1"].flops == block
+    assert network.flops == whole
+    assert network.parameters == sum(parameter.numel() for parameter in tiny_model().parameters())
+    assert parts["patch_embed"].output_shape == (None, 16, 64)
+    assert parts["blocks.1"].output_shape == (None, 17, 64)
+    assert parts["head"].output_shape == (None, 6)
+    assert parts["blocks.0"].operators["LayerNormalization"] == 2
+
+
+def test_what_is_no_onnx(tmp_path: Path) -> None:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"\x08\x07 nonsense")
+    with pytest.raises(ArtifactError, match=r"bad\.onnx"):
+        inspect_network(path)
+
+
+def test_the_doctor_finds_this_machine_well() -> None:
+    findings = {finding.name: finding for finding in diagnose()}
+    assert findings["onnxruntime runtime"].state == findings["openvino runtime"].state == "ok"
+    assert findings["numpy"].state == findings["torch"].state == "ok"
+    assert not [finding for finding in findings.values() if finding.state == "broken"]
