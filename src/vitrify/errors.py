@@ -40,12 +40,23 @@ class VitrifyError(Exception):
         self.expected = expected
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword arguments do not survive Exception's own pickling, and worker processes raise these too.
+        return _restore, (type(self), self.__dict__)
+
     def __str__(self) -> str:
         parts = [self.what]
-        parts += [f"  {name}: {value}" for name, value in (("got", self.got), ("expected", self.expected)) if value]
+        shown = (("got", self.got), ("expected", self.expected))
+        parts += [f"  {name}: {value}" for name, value in shown if value not in (None, "")]
         if self.hint:
             parts.append(f"hint: {self.hint}")
         return "\n".join(parts)
+
+
+def _restore(kind: type[VitrifyError], state: dict[str, object]) -> VitrifyError:
+    error = kind.__new__(kind)
+    error.__dict__.update(state)
+    return error
 
 
 class InputError(VitrifyError):

@@ -50,7 +50,8 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
             ) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not there after success, and cannot be where its folder is a file
+            temporary.unlink()
 
 
 def atomic_write(target: str | os.PathLike[str], data: bytes | str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from vitrify.errors import DatasetError, OptionError, TrainingDivergedError
+from vitrify.errors import DatasetError, MissingExtraError, OptionError, TrainingDivergedError
 from vitrify.spec import read_spec
 from vitrify.training import TrainConfig
 from vitrify.workflows.train import TrainResult, checkpoint_from_images, parse_model_kwargs
@@ -209,6 +210,9 @@ def test_a_run_is_neither_overwritten_nor_resumed_by_accident(images: Path, tmp_
     checkpoint_from_images(images, run, config(epochs=1))
     with pytest.raises(OptionError, match=r"(?s)holds a run.*--resume.*--overwrite"):
         checkpoint_from_images(images, run, config(epochs=1))
+    with pytest.raises(OptionError, match="auto_augment"):
+        checkpoint_from_images(images, run, config(overwrite=True, auto_augment="nonsense"))
+    assert (run / "state.pt").exists()
     (run / "mine.txt").write_text("not of the run")
     assert checkpoint_from_images(images, run, config(epochs=2, overwrite=True)).epochs == 2
     assert (run / "mine.txt").exists()
@@ -239,6 +243,19 @@ def test_a_new_head_is_announced_and_a_frozen_backbone_stays_as_it_was(images: P
     source = read_spec(tuned.best).source
     assert (source.architecture, source.checkpoint) == ("vit_tiny_patch16_224", "best.safetensors")
     assert len(source.checkpoint_sha256) == 64
+
+
+def test_a_run_goes_on_without_the_weights_that_it_began_with(images: Path, tmp_path: Path) -> None:
+    base = checkpoint_from_images(images, tmp_path / "base", config(epochs=1)).best
+    options = TrainConfig(init=str(base), epochs=3, batch_size=8, device="cpu")
+    two = make_images(tmp_path / "two", classes=2)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint_from_images(two, tmp_path / "run", options, Listener(interrupt_in_epoch=2))
+    base.unlink()
+    result = checkpoint_from_images(two, tmp_path / "run", dataclasses.replace(options, resume=True))
+    assert result.epochs == 3
+    assert "head replaced: 3 -> 2 classes" in result.notes
+    assert read_spec(result.best).source.checkpoint == "best.safetensors"
 
 
 def test_another_image_size_resamples_the_positions(images: Path, tmp_path: Path) -> None:
@@ -322,6 +339,12 @@ def test_the_random_generators_of_the_host_are_left_alone(images: Path, tmp_path
 def test_fp16_needs_cuda(images: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="fp16 training needs CUDA"):
         checkpoint_from_images(images, tmp_path / "run", config(amp="fp16"))
+
+
+def test_a_missing_package_is_named_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(MissingExtraError, match=r"(?s)tensorboard is not installed.*vitrify\[train\]"):
+        checkpoint_from_images(tmp_path / "absent", tmp_path / "run", TINY)
 
 
 def test_bf16_trains_on_a_cpu(images: Path, tmp_path: Path) -> None:

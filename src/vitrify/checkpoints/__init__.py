@@ -16,5 +16,14 @@ from vitrify.checkpoints.heads import replace_head
 from vitrify.checkpoints.loading import load_checkpoint
 from vitrify.checkpoints.model import Checkpoint, Overrides
 from vitrify.checkpoints.saving import save_checkpoint
+from vitrify.checkpoints.specification import spec_from_checkpoint
 
-__all__ = ["Checkpoint", "Overrides", "build_model", "load_checkpoint", "replace_head", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "Overrides",
+    "build_model",
+    "load_checkpoint",
+    "replace_head",
+    "save_checkpoint",
+    "spec_from_checkpoint",
+]

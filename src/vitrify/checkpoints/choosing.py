@@ -70,7 +70,7 @@ def _choose(name: str, anatomy: Anatomy, hints: Hints, overrides: Overrides, *, 
             f"{name} does not fit the tensors",
             got="a distillation token and its head" if anatomy.distilled else "no distillation token",
             expected="deit_*_distilled_*" if anatomy.distilled else "an architecture without one",
-            hint="leave --architecture away, and it is found out",
+            hint="leave --arch away, and it is found out",
         )
     base = sniff({key: tuple(value.shape) for key, value in model.state_dict().items()})
     named_tower = named and base.others["pre_norm"]

@@ -171,7 +171,7 @@ def _fill(model: VisionTransformer, tensors: dict[str, torch.Tensor], path: obje
                 if names
             ),
             expected=f"the {len(expected)} tensors of a {type(model).__name__}",
-            hint="--architecture NAME tells which timm model it is",
+            hint="--arch NAME tells which timm model it is",
         )
     if strange := [f"{name} {tensor.dtype}" for name, tensor in tensors.items() if not tensor.is_floating_point()]:
         raise CheckpointError(

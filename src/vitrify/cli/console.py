@@ -83,7 +83,7 @@ def print_error(error: VitrifyError) -> None:
     """What, got, expected and hint on stderr."""
     text = Text.assemble(("error: ", "bold red"), error.what)
     for name, value in (("got", error.got), ("expected", error.expected)):
-        if value:
+        if value not in (None, ""):
             text.append(f"\n  {name + ':':<10}", style="dim").append(str(value))
     if error.hint:
         text.append("\nhint: ", style="bold green").append(error.hint)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from vitrify.checkpoints import Overrides, load_checkpoint
-from vitrify.checkpoints.specification import spec_from_checkpoint
+from vitrify.checkpoints import Overrides, load_checkpoint, spec_from_checkpoint
 from vitrify.errors import InputError, OptionError, RuntimeFailureError
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
 from vitrify.spec import ModelSpec, read_spec

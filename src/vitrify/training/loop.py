@@ -56,12 +56,16 @@ def fit(
         while not state.is_over(config):
             row, scores = trainer.epoch(state.epoch, progress)
             best = row.better_than(state.best)
-            state.history.append(row)
-            state.updates = trainer.updates
-            if best:
-                state.best, state.best_confusion = row, scores.confusion
-            state.tensors = trainer.tensors()
-            run.save_epoch(state, trainer.evaluated, start.spec)
+            after = RunState(
+                updates=trainer.updates,
+                history=[*state.history, row],
+                best=row if best else state.best,
+                best_confusion=scores.confusion if best else state.best_confusion,
+                tensors=trainer.tensors(),
+                notes=state.notes,
+            )
+            run.save_epoch(after, trainer.evaluated, start.spec)
+            state.become(after)  # not before: Ctrl-C may come while the epoch is written
             progress.say(_line(row, config.epochs, best=best))
 
 
@@ -102,7 +106,7 @@ class _Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema else None,
-            "scaler": self.scaler.state_dict() if self.scaler else None,  # type: ignore[no-untyped-call]
+            "scaler": self.scaler.state_dict() if self.scaler else None,
         }
 
     def restore(self, state: RunState) -> None:
@@ -113,7 +117,7 @@ class _Trainer:
         if self.ema:
             self.ema.module.load_state_dict(state.tensors["ema"])
         if self.scaler:
-            self.scaler.load_state_dict(state.tensors["scaler"])  # type: ignore[no-untyped-call]
+            self.scaler.load_state_dict(state.tensors["scaler"])
         self.updates = state.updates
         self.scheduler.step_update(self.updates)
 
@@ -175,7 +179,7 @@ class _Trainer:
         if self.scaler:
             self.scaler(loss / group_size, self.optimizer, clip_grad=clip, parameters=self.parameters, need_update=last)
         else:
-            (loss / group_size).backward()  # type: ignore[no-untyped-call]
+            (loss / group_size).backward()
             if last:
                 if clip:
                     dispatch_clip_grad(self.parameters, clip, mode="norm")
@@ -217,7 +221,7 @@ class _Trainer:
             f"the {what} is not finite",
             got=f"{value} at step {step + 1} of epoch {done + 1}, lr {self._lr():.1e}; {kept}",
             expected="a finite number",
-            hint="lower --lr, lengthen --warmup-epochs, or set --clip-grad 1",
+            hint="start again with a lower --lr, a longer --warmup-epochs, or --clip-grad 1",
         )
 
 

@@ -136,7 +136,7 @@ def _shortened(label: str) -> str:
 def _tidy(axes: Axes, epochs: int) -> None:
     axes.set_xlabel("epoch")
     axes.set_xlim(1 - max(0.5, epochs / 40), epochs + max(0.5, epochs / 40))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
 

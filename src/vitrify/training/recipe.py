@@ -73,7 +73,7 @@ def make_mixup(config: TrainConfig, num_classes: int) -> Mixup | None:
     """Mixup and CutMix, or None where both are off."""
     if not config.mixes:
         return None
-    return Mixup(  # type: ignore[no-untyped-call]
+    return Mixup(
         mixup_alpha=config.mixup,
         cutmix_alpha=config.cutmix,
         label_smoothing=config.label_smoothing,
@@ -84,9 +84,9 @@ def make_mixup(config: TrainConfig, num_classes: int) -> Mixup | None:
 def make_loss(config: TrainConfig) -> nn.Module:
     """The loss that is minimised. Mixup smooths the labels itself."""
     if config.mixes:
-        return SoftTargetCrossEntropy()  # type: ignore[no-untyped-call]
+        return SoftTargetCrossEntropy()
     if config.label_smoothing:
-        return LabelSmoothingCrossEntropy(config.label_smoothing)  # type: ignore[no-untyped-call]
+        return LabelSmoothingCrossEntropy(config.label_smoothing)
     return nn.CrossEntropyLoss()
 
 
@@ -100,7 +100,7 @@ def make_ema(model: nn.Module, config: TrainConfig) -> ModelEmaV3 | None:
 
 def make_scaler(config: TrainConfig) -> NativeScaler | None:
     """The loss scaler that fp16 gradients need, or None."""
-    return NativeScaler(device="cuda") if config.amp == "fp16" else None  # type: ignore[no-untyped-call]
+    return NativeScaler(device="cuda") if config.amp == "fp16" else None
 
 
 def make_normaliser(
@@ -111,7 +111,7 @@ def make_normaliser(
     scale = torch.tensor(std, device=device).view(1, 3, 1, 1)
     erase: Any = None
     if reprob:
-        erase = RandomErasing(reprob, mode="pixel", device=device.type)  # type: ignore[no-untyped-call]
+        erase = RandomErasing(reprob, mode="pixel", device=device.type)
 
     def normalise(pixels: Tensor) -> Tensor:
         images: Tensor = pixels.to(device, non_blocking=True).float().div_(255).sub_(shift).div_(scale)

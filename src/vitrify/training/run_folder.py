@@ -72,20 +72,20 @@ class RunFolder:
         """Weights of the last epoch."""
         return self.path / "last.safetensors"
 
-    def begin(self) -> RunState:
-        """The state to start from: a new one, or that of the run in the folder where it is to be resumed.
+    def load(self) -> RunState:
+        """The state of the run that is to go on.
 
         Raises:
-            OptionError: There is a run and no word on it, there is none to resume, or it had other options or images.
-            CheckpointError: Its state cannot be read.
+            OptionError: It had other options or images.
+            CheckpointError: It cannot be read.
         """
-        if self._config.resume:
-            return load_state(self.path / "state.pt", self._config, self._images)
-        if self._config.overwrite:
-            for name in FILES:
-                (self.path / name).unlink(missing_ok=True)
-            shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
-        return RunState()
+        return load_state(self.path / "state.pt", self._config, self._images)
+
+    def clear(self) -> None:
+        """Removes what a run writes, and nothing else."""
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
 
     def save_epoch(self, state: RunState, model: nn.Module, spec: ModelSpec) -> None:
         """Writes the checkpoints, the metrics and, last, the state that stands for all of them.

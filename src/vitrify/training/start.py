@@ -17,7 +17,7 @@ from vitrify import __version__
 from vitrify.checkpoints import Overrides, build_model, load_checkpoint, replace_head
 from vitrify.errors import OptionError
 from vitrify.progress import SILENT, Progress
-from vitrify.spec import InputSpec, KwargValue, ModelSpec, Preprocess, Source
+from vitrify.spec import InputSpec, KwargValue, ModelSpec, Preprocess, Source, read_spec
 from vitrify.training.config import DEFAULT_ARCH, TrainConfig
 from vitrify.training.randomness import kept_random_state
 
@@ -69,6 +69,31 @@ def make_start(config: TrainConfig, labels: tuple[str, ...], progress: Progress 
     return Start(model=model, spec=spec, notes=notes)
 
 
+def resume_start(checkpoint: Path, config: TrainConfig) -> Start:
+    """Builds the model of a run that goes on, without what it began with; its weights come from the run's state.
+
+    Args:
+        checkpoint: The run's last.safetensors, for its spec.
+        config: `drop_path` and `freeze` are used.
+
+    Raises:
+        ArtifactError: The file is gone or damaged.
+    """
+    spec = read_spec(checkpoint)
+    source = spec.source
+    model = _vit(
+        build_model(
+            source.architecture,
+            num_classes=len(spec.labels),
+            model_kwargs=source.model_kwargs,
+            drop_path_rate=config.drop_path,
+        )
+    )
+    if config.freeze == "backbone":
+        _freeze_backbone(model)
+    return Start(model=model, spec=spec, notes=())
+
+
 _Built = tuple[VisionTransformer, Source, Preprocess, tuple[str, ...]]
 
 
@@ -84,9 +109,7 @@ def _from_timm(config: TrainConfig, num_classes: int) -> _Built:
         )
     )
     height, width = model.patch_embed.img_size or (224, 224)
-    data_config = resolve_model_data_config(  # type: ignore[no-untyped-call]
-        model, args={"input_size": (3, height, width)}
-    )
+    data_config = resolve_model_data_config(model, args={"input_size": (3, height, width)})
     base = Preprocess.from_timm(data_config)
     notes: list[str] = []
     if pretrained:

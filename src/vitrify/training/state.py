@@ -37,6 +37,7 @@ class RunState:
         best: The row whose weights are in best.safetensors.
         best_confusion: Confusion matrix of that epoch.
         tensors: State dictionaries of the model, the optimiser, the moving average and the loss scaler.
+        notes: Decisions that were taken for the user when the run began.
     """
 
     updates: int = 0
@@ -44,11 +45,17 @@ class RunState:
     best: EpochRow | None = None
     best_confusion: Confusion | None = None
     tensors: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def epoch(self) -> int:
         """Epochs done."""
         return len(self.history)
+
+    def become(self, other: RunState) -> None:
+        """Takes over everything of `other`, once it is on the disk."""
+        for each in dataclasses.fields(self):
+            setattr(self, each.name, getattr(other, each.name))
 
     def is_over(self, config: TrainConfig) -> bool:
         """Whether all epochs are done, or the patience is used up."""
@@ -82,6 +89,7 @@ def save_state(path: Path, state: RunState, config: TrainConfig, images: str) ->
         "history": [dataclasses.asdict(row) for row in state.history],
         "best": dataclasses.asdict(state.best) if state.best else None,
         "best_confusion": None if state.best_confusion is None else torch.from_numpy(state.best_confusion),
+        "notes": list(state.notes),
         **state.tensors,
     }
     with atomic_path(path) as temporary:
@@ -110,6 +118,7 @@ def load_state(path: Path, config: TrainConfig, images: str) -> RunState:
             best=EpochRow(**content["best"]) if content["best"] else None,
             best_confusion=None if content["best_confusion"] is None else content["best_confusion"].numpy(),
             tensors=tensors,
+            notes=tuple(content["notes"]),
         )
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

@@ -15,8 +15,7 @@ import torch
 from torch import nn
 
 from vitrify import __version__
-from vitrify.checkpoints import Checkpoint, Overrides, load_checkpoint
-from vitrify.checkpoints.specification import spec_from_checkpoint
+from vitrify.checkpoints import Checkpoint, Overrides, load_checkpoint, spec_from_checkpoint
 from vitrify.conversion import EXPORTERS, check_form, embed_spec, simplify
 from vitrify.errors import GateError, OptionError, VitrifyError
 from vitrify.files import atomic_path, sha256_of
@@ -111,8 +110,6 @@ def onnx_from_checkpoint(
     if exporter != "auto" and exporter not in EXPORTERS:
         raise OptionError(f"no exporter is called {exporter!r}", expected=", ".join(["auto", *EXPORTERS]))
     loaded = load_checkpoint(checkpoint, overrides=overrides or Overrides(), progress=progress)
-    for note in loaded.notes:
-        progress.say(note)
     reference = _torch_infer(loaded.model)
     spec = _described(loaded, Path(checkpoint), labels, reference)
     probes = standard_probes(spec, images)

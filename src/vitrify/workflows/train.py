@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from vitrify.spec.codec import encode
 from vitrify.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from vitrify.training.data import ImageCache
+    from vitrify.training.data import ImageCache, Loaders
     from vitrify.training.run_folder import RunFolder
     from vitrify.training.start import Start
     from vitrify.training.state import RunState
@@ -92,25 +93,30 @@ def checkpoint_from_images(
     """
     began = time.perf_counter()
     data, output, config = Path(data), Path(output), (config or TrainConfig()).resolved()
-    try:
-        from vitrify.training.data import ImageCache
-        from vitrify.training.recipe import make_device
-        from vitrify.training.run_folder import RunFolder, check_output
-        from vitrify.training.start import make_start
-        from vitrify.training.state import fingerprint
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("training needs PyTorch and timm", extra="train", package=error.name) from error
+    _check_extra()
+    from vitrify.training.data import ImageCache, make_loaders
+    from vitrify.training.recipe import make_device
+    from vitrify.training.run_folder import RunFolder, check_output
+    from vitrify.training.start import make_start, resume_start
+    from vitrify.training.state import RunState, fingerprint
 
     check_output(output, data, config)
     device = make_device(config)
     images = _read_images(data, config, progress, ImageCache(config.cache_mb << 20))
     with RunFolder(output, config, fingerprint(images.train, images.val)) as run:
-        state = run.begin()
-        start = make_start(config, images.train.labels, progress)
-        start = replace(start, notes=(*images.notes, *start.notes))
-        _write_config(output / "config.json", data, config, start, images, device=str(device))
+        if config.resume:
+            state = run.load()
+            start = resume_start(run.last, config)
+        else:
+            start = make_start(config, images.train.labels, progress)
+            state = RunState(notes=(*images.notes, *start.notes))
+        pin = device.type == "cuda"
+        loaders = make_loaders(images.train, images.val, config, start.spec.preprocess, cache=images.cache, pin=pin)
+        if config.overwrite:
+            run.clear()  # not before everything that could be wrong with the new run has been looked at
+        _write_config(output / "config.json", data, config, images, device=str(device))
         job = _Job(data=data, config=config, run=run, state=state, start=start, images=images, progress=progress)
-        _fit_and_document(job, pin=device.type == "cuda")
+        _fit_and_document(job, loaders)
     best, last = state.best, state.history[-1]
     assert best is not None
     return TrainResult(
@@ -123,7 +129,7 @@ def checkpoint_from_images(
         val_count=len(images.val),
         seconds=time.perf_counter() - began,
         labels=images.train.labels,
-        notes=start.notes,
+        notes=state.notes,
     )
 
 
@@ -149,6 +155,13 @@ def parse_model_kwargs(items: Sequence[str]) -> dict[str, KwargValue]:
             raise OptionError("a model argument is given twice", got=name, expected="each name once")
         kwargs[name] = _value(text)
     return kwargs
+
+
+def _check_extra() -> None:
+    # All at once and first: TensorBoard would otherwise be missed after an epoch, matplotlib after the last.
+    for package in ("torch", "torchvision", "timm", "safetensors", "tensorboard", "matplotlib"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError("training needs PyTorch, timm and their company", extra="train", package=package)
 
 
 def _value(text: str) -> KwargValue:
@@ -210,17 +223,15 @@ class _Job:
     progress: Progress
 
 
-def _fit_and_document(job: _Job, *, pin: bool) -> None:
-    from vitrify.training.data import make_loaders
+def _fit_and_document(job: _Job, loaders: Loaders) -> None:
     from vitrify.training.loop import fit
 
-    state, config, images = job.state, job.config, job.images
+    state, config = job.state, job.config
     if state.epoch:
         over = (
             "it is over, nothing is left to do" if state.is_over(config) else f"going on with epoch {state.epoch + 1}"
         )
         job.progress.say(f"resumed after epoch {state.epoch}: {over}")
-    loaders = make_loaders(images.train, images.val, config, job.start.spec.preprocess, cache=images.cache, pin=pin)
     try:
         fit(job.start, loaders, config, run=job.run, state=state, progress=job.progress)
     except (KeyboardInterrupt, TrainingDivergedError) as stop:
@@ -254,19 +265,19 @@ def _document(job: _Job) -> None:
         val=job.images.val,
         ready_split=job.images.ready_split,
         state=state,
-        notes=job.start.notes,
+        notes=state.notes,
     )
     atomic_write(folder / "report.md", report_text(told))
 
 
-def _write_config(path: Path, data: Path, config: TrainConfig, start: Start, images: _Images, *, device: str) -> None:
+def _write_config(path: Path, data: Path, config: TrainConfig, images: _Images, *, device: str) -> None:
     import timm
     import torch
 
     record = {
         "data": str(data),
         "options": encode(config),
-        "labels": list(start.spec.labels),
+        "labels": list(images.train.labels),
         "train_images": len(images.train),
         "val_images": len(images.val),
         "device": device,
