@@ -23,10 +23,15 @@ def test_a_file_appears_whole_and_in_new_folders(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_target_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")
-    with pytest.raises(type(error)), atomic_path(target) as temporary:
-        assert temporary.suffix == ".bin"
-        temporary.write_bytes(b"half of the new")
-        raise error
+
+    def write_half() -> None:
+        with atomic_path(target) as temporary:
+            assert temporary.suffix == ".bin"
+            temporary.write_bytes(b"half of the new")
+            raise error
+
+    with pytest.raises(type(error)):
+        write_half()
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 

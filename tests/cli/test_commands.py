@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LABELS
-from vitrify.cli.app import COMMANDS, expand_pairs, run
+from vitrify.cli import train as train_command
+from vitrify.cli.app import COMMANDS, run
+from vitrify.errors import DatasetError
+from vitrify.training import TrainConfig
+from vitrify.workflows.train import TrainResult
 
 Captured = pytest.CaptureFixture[str]
 
@@ -165,8 +169,29 @@ def test_the_overview_says_what_each_command_does(capsys: Captured) -> None:
         assert any(line.startswith(name) and len(line) > len(name) + 15 for line in lines), name
 
 
-def test_model_kwargs_are_pairs() -> None:
-    tokens = ["train", "D", "--model-kwargs", "a=1", "b=x=y", "--epochs", "3", "c=4"]
-    assert expand_pairs(tokens) == [
-        "train", "D", "--model-kwargs.a", "1", "--model-kwargs.b", "x=y", "--epochs", "3", "c=4",
-    ]  # fmt: skip
+def test_model_kwargs_are_words(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def remember(data: Path, output: Path, config: TrainConfig, progress: object) -> TrainResult:
+        seen.append((data, output, config))
+        raise DatasetError("far enough")
+
+    monkeypatch.setattr(train_command, "checkpoint_from_images", remember)
+    words = [
+        "train",
+        "D",
+        "-o",
+        "R",
+        "--model-kwargs",
+        "patch_size=8",
+        "class_token=false",
+        "pool=avg",
+        "--epochs",
+        "3",
+    ]
+    assert run(words) == 2
+    data, output, config = seen[0]
+    assert (data, output, config.epochs) == (Path("D"), Path("R"), 3)
+    assert config.model_kwargs == {"patch_size": 8, "class_token": False, "pool": "avg"}
+    assert run(["train", "D", "-o", "R", "--model-kwargs", "depth"]) == 2
+    assert "NAME=VALUE" in capsys.readouterr().err

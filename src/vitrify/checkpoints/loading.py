@@ -217,7 +217,7 @@ def _resize(model: VisionTransformer, size: tuple[int, int], notes: list[str]) -
 
 
 def _timm_preprocess(model: VisionTransformer) -> Preprocess:
-    config = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    config = resolve_model_data_config(model)
     return Preprocess.from_timm({**config, "input_size": (3, *model.patch_embed.img_size)})
 
 

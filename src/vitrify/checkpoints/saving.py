@@ -33,4 +33,5 @@ def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, spec: ModelS
     # A copy of each tensor of its own: safetensors refuses views and shared storage.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={SPEC_KEY: spec.to_json(), "format": "pt"})
+        # One key only: safetensors writes several in no fixed order, and equal weights should be equal files.
+        save_file(tensors, temporary, metadata={SPEC_KEY: spec.to_json()})

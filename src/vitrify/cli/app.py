@@ -63,7 +63,7 @@ def run(tokens: Sequence[str]) -> int:
     try:
         # Without a command, the overview is what is shown.
         result = make_app(resolved=not set(tokens) & set(COMMANDS))(
-            expand_pairs(tokens),
+            list(tokens),
             result_action="return_value",
             exit_on_error=False,
             print_error=True,
@@ -84,20 +84,3 @@ def run(tokens: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result if isinstance(result, int) else 0
-
-
-def expand_pairs(tokens: Sequence[str]) -> list[str]:
-    """Turns `--model-kwargs a=1 b=2` into `--model-kwargs.a 1 --model-kwargs.b 2`, the form that the parser knows."""
-    expanded: list[str] = []
-    inside = ""
-    for word in tokens:
-        if word.startswith("-"):
-            inside = word if word == "--model-kwargs" else ""
-            if not inside:
-                expanded.append(word)
-        elif inside and "=" in word:
-            key, _, value = word.partition("=")
-            expanded += [f"{inside}.{key}", value]
-        else:
-            expanded.append(word)
-    return expanded

@@ -32,7 +32,7 @@ def evaluate(
 
     Args:
         artifact: What to judge.
-        data: DATA/<class>/*.jpg; where there are DATA/train and DATA/val, DATA/val is taken.
+        data: DATA/CLASS/*.jpg; where there are DATA/train and DATA/val, DATA/val is taken.
         reference: Another artifact or a checkpoint; images that it answers differently are listed.
         runtime: auto, or a runtime's name.
         precision: auto takes bf16 where the artifact's record says that it passed; fp32 forces exact.

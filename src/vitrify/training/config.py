@@ -3,8 +3,7 @@
 vitrify train DATA --arch vit_base_patch16_224 --init pretrained -o RUN/
 """
 
-from __future__ import annotations
-
+# Annotations are evaluated here, so that a subclass in another module has them too.
 import dataclasses
 import math
 from dataclasses import dataclass, field
@@ -147,7 +146,7 @@ class TrainConfig:
         """Whether trained weights are changed, rather than random ones, or the head alone."""
         return self.init != "none" and self.freeze == "none"
 
-    def resolved(self) -> TrainConfig:
+    def resolved(self) -> "TrainConfig":
         """A copy in which `lr`, `layer_decay` and `warmup_epochs` have their values, as the run records them."""
         return dataclasses.replace(
             self,

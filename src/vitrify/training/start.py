@@ -159,8 +159,10 @@ def _vit(model: nn.Module) -> VisionTransformer:
 def _freeze_backbone(model: VisionTransformer) -> None:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    for parameter in model.get_classifier().parameters():
-        parameter.requires_grad_(True)
+    heads = model.get_classifier()
+    for head in heads if isinstance(heads, tuple) else (heads,):  # a distilled DeiT has two
+        for parameter in head.parameters():
+            parameter.requires_grad_(True)
 
 
 def _evaluation_transform(base: Preprocess, config: TrainConfig) -> Preprocess:
