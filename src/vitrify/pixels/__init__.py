@@ -1,19 +1,7 @@
-"""The one implementation of preprocessing: bytes to tensor."""
+"""The one implementation of preprocessing: bytes to tensor, by the C++ core that the C++ runtime links too."""
 
 from vitrify.pixels.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode
-from vitrify.pixels.preprocess import ImageSource, crop_from_image, normalise, preprocess, read_rgb
-from vitrify.pixels.resize import centre_crop, resize, resized_size
+from vitrify.pixels.preprocess import ImageSource, preprocess, read_rgb
+from vitrify.pixels.resize import resize
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "MAX_PIXELS",
-    "ImageSource",
-    "centre_crop",
-    "crop_from_image",
-    "decode",
-    "normalise",
-    "preprocess",
-    "read_rgb",
-    "resize",
-    "resized_size",
-]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSource", "decode", "preprocess", "read_rgb", "resize"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 
@@ -10,12 +11,13 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vitrify.errors import ImageError
+from vitrify.pixels import _native
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 """What an image folder is searched for, without regard to case."""
 
 MAX_PIXELS = 178_956_970
-"""Pillow's own threshold (`PIL.Image.MAX_IMAGE_PIXELS`, a 0.25 GB image); above it nothing is allocated."""
+"""Pillow's own threshold (`PIL.Image.MAX_IMAGE_PIXELS`); above it nothing is allocated."""
 
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
@@ -24,8 +26,10 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8
     """Decodes the first frame of an encoded image to the pixels that timm and torchvision train on.
 
     The result is `PIL.ImageOps.exif_transpose(PIL.Image.open(f)).convert("RGB")`: EXIF orientation is applied, alpha is
-    dropped without blending, CMYK and palettes are converted. The one difference: 16-bit greyscale is reduced to its
-    high byte, where Pillow's conversion would clip it to white.
+    dropped without blending, CMYK and palettes are converted. Two differences: 16-bit greyscale is reduced to its high
+    byte, where Pillow's conversion would clip it to white, and EXIF that cannot be read counts as none.
+
+    JPEG is decoded by the native core, everything else by Pillow.
 
     Args:
         data: JPEG, PNG, WebP, BMP, or any other format that Pillow reads.
@@ -37,25 +41,46 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8
     Raises:
         ImageError: No image, a truncated or damaged one, or one of too many pixels.
     """
+    if _native.is_jpeg(data):
+        try:
+            return _native.decode(data, max_pixels)
+        except ValueError as error:
+            raise native_error(str(error), max_pixels) from None
+    return _decode_with_pillow(data, max_pixels)
+
+
+def native_error(message: str, max_pixels: int) -> ImageError:
+    """An error of the native core in the house's form: `what: got`."""
+    what, _, got = message.partition(": ")
+    if "too many pixels" in what:
+        return too_many_pixels(got, max_pixels)
+    return ImageError("the image is damaged or truncated", got=message, hint="open it in a viewer, or replace it")
+
+
+def too_many_pixels(got: str, max_pixels: int) -> ImageError:
+    """The refusal of an image that is too large."""
+    return ImageError(
+        "the image has too many pixels",
+        got=got,
+        expected=f"at most {max_pixels:,} pixels",
+        hint="scale it down, or raise max_pixels if the source is trusted",
+    )
+
+
+def _decode_with_pillow(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             # The limit is checked here, exactly, and metadata that is damaged does not spoil the pixels.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
                 if image.width * image.height > max_pixels:
-                    raise ImageError(
-                        "the image has too many pixels",
-                        got=f"{image.width} x {image.height}",
-                        expected=f"at most {max_pixels:,} pixels",
-                        hint="scale it down, or raise max_pixels if the source is trusted",
-                    )
-                return _rgb(image)
+                    raise too_many_pixels(f"{image.width} x {image.height}", max_pixels)
+                image.load()
+                return rgb_from_pillow(image)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError(
-            "the image has too many pixels", got=error, expected=f"at most {max_pixels:,} pixels"
-        ) from error
+        raise too_many_pixels(str(error), max_pixels) from error
     except UnidentifiedImageError as error:
         raise ImageError("not an image", got=_beginning(data), expected="JPEG, PNG, WebP or BMP") from error
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError, OverflowError) as error:
@@ -65,12 +90,14 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8
         ) from error
 
 
-def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode in _SIXTEEN_BIT_MODES:
-        high_byte = (np.asarray(upright).astype(np.int32).clip(0, 65535) >> 8).astype(np.uint8)
+def rgb_from_pillow(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """A Pillow image's pixels, upright, `[H, W, 3]` uint8 RGB."""
+    with contextlib.suppress(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError):
+        image = ImageOps.exif_transpose(image)  # EXIF that cannot be read turns nothing
+    if image.mode in _SIXTEEN_BIT_MODES:
+        high_byte = (np.asarray(image).astype(np.int32).clip(0, 65535) >> 8).astype(np.uint8)
         return np.repeat(high_byte[:, :, None], 3, axis=2)
-    return np.asarray(upright.convert("RGB"))
+    return np.asarray(image.convert("RGB"))
 
 
 def _beginning(data: bytes) -> str:

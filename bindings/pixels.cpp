@@ -1,0 +1,186 @@
+// The pixel core for Python. Shapes and types are checked in vitrify/pixels; here only memory is handed over.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <exception>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "vitrify/image.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using Pixels = nb::ndarray<const std::uint8_t, nb::shape<-1, -1, 3>, nb::c_contig, nb::device::cpu>;
+using Triple = std::array<float, 3>;
+
+nb::ndarray<nb::numpy, std::uint8_t, nb::shape<-1, -1, 3>> to_array(vitrify::Image image) {
+  auto* owned = new std::vector<std::uint8_t>(std::move(image.rgb));
+  nb::capsule owner(owned, [](void* memory) noexcept { delete static_cast<std::vector<std::uint8_t>*>(memory); });
+  return {owned->data(),
+          {static_cast<std::size_t>(image.size.height), static_cast<std::size_t>(image.size.width), 3},
+          owner};
+}
+
+vitrify::Size size_of(const Pixels& pixels) {
+  return {static_cast<int>(pixels.shape(1)), static_cast<int>(pixels.shape(0))};
+}
+
+// One image of a batch: encoded bytes or pixels. Holds only pointers; Python keeps the objects alive.
+struct Source {
+  const std::uint8_t* data = nullptr;
+  std::size_t bytes = 0;
+  vitrify::Size size;
+  bool encoded = false;
+};
+
+Source source_of(nb::handle object) {
+  Source source;
+  if (nb::isinstance<nb::bytes>(object)) {
+    const auto bytes = nb::borrow<nb::bytes>(object);
+    source.data = static_cast<const std::uint8_t*>(bytes.data());
+    source.bytes = bytes.size();
+    source.encoded = true;
+  } else {
+    const auto pixels = nb::cast<Pixels>(object);
+    source.data = pixels.data();
+    source.size = size_of(pixels);
+  }
+  return source;
+}
+
+// Prepares every image on `threads` threads, without the GIL. Gives one message an image, empty where it went well.
+std::vector<std::string> preprocess(nb::list images, const vitrify::Preprocess& spec,
+                                    const vitrify::DecodeOptions& options,
+                                    nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu> out, int threads) {
+  std::vector<Source> sources;
+  sources.reserve(images.size());
+  for (nb::handle image : images) {
+    sources.push_back(source_of(image));
+  }
+  std::vector<std::string> failures(sources.size());
+  float* memory = out.data();
+  const std::size_t stride = 3 * static_cast<std::size_t>(spec.crop.width) * static_cast<std::size_t>(spec.crop.height);
+  if (out.size() != stride * sources.size()) {
+    throw nb::value_error("the output has another size than the batch");
+  }
+  nb::gil_scoped_release unlocked;
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t i = next++; i < sources.size(); i = next++) {
+      const Source& source = sources[i];
+      try {
+        if (source.encoded) {
+          vitrify::preprocess_encoded(source.data, source.bytes, spec, options, memory + i * stride);
+        } else {
+          vitrify::preprocess_rgb(source.data, source.size, spec, memory + i * stride);
+        }
+      } catch (const std::exception& error) {
+        failures[i] = *error.what() != '\0' ? error.what() : "unknown failure";
+      }
+    }
+  };
+  std::vector<std::thread> others;
+  const auto wanted = std::min(static_cast<std::size_t>(std::max(threads, 1)), sources.size());
+  for (std::size_t i = 1; i < wanted; ++i) {
+    others.emplace_back(work);
+  }
+  work();
+  for (std::thread& other : others) {
+    other.join();
+  }
+  return failures;
+}
+
+}  // namespace
+
+NB_MODULE(_native, module) {
+  nb::exception<vitrify::ImageError>(module, "NativeImageError", PyExc_ValueError);
+
+  nb::enum_<vitrify::Interpolation>(module, "Interpolation")
+      .value("nearest", vitrify::Interpolation::nearest)
+      .value("box", vitrify::Interpolation::box)
+      .value("bilinear", vitrify::Interpolation::bilinear)
+      .value("hamming", vitrify::Interpolation::hamming)
+      .value("bicubic", vitrify::Interpolation::bicubic)
+      .value("lanczos", vitrify::Interpolation::lanczos);
+
+  nb::enum_<vitrify::ResizeRule>(module, "ResizeRule")
+      .value("shortest", vitrify::ResizeRule::shortest)
+      .value("squash", vitrify::ResizeRule::squash)
+      .value("longest", vitrify::ResizeRule::longest);
+
+  nb::class_<vitrify::Preprocess>(module, "Preprocess")
+      .def("__init__",
+           [](vitrify::Preprocess* self, vitrify::ResizeRule rule, std::pair<int, int> box, std::pair<int, int> crop,
+              vitrify::Interpolation interpolation, const std::vector<double>& mean, const std::vector<double>& std,
+              const std::vector<int>& fill) {
+             auto* made = new (self) vitrify::Preprocess();
+             made->resize_rule = rule;
+             made->resize_box = {box.first, box.second};
+             made->crop = {crop.first, crop.second};
+             made->interpolation = interpolation;
+             for (std::size_t c = 0; c < 3; ++c) {
+               made->mean[c] = static_cast<float>(mean.at(c));
+               made->std[c] = static_cast<float>(std.at(c));
+               made->fill[c] = static_cast<std::uint8_t>(fill.at(c));
+             }
+           },
+           "rule"_a, "box"_a, "crop"_a, "interpolation"_a, "mean"_a, "std"_a, "fill"_a);
+
+  module.def("is_jpeg", [](nb::bytes data) {
+    return vitrify::format_of(static_cast<const std::uint8_t*>(data.data()), data.size()) == vitrify::Format::jpeg;
+  });
+
+  module.def(
+      "decode",
+      [](nb::bytes data, std::int64_t max_pixels) {
+        vitrify::DecodeOptions options;
+        options.limits.max_pixels = max_pixels;
+        vitrify::Image image;
+        {
+          nb::gil_scoped_release unlocked;
+          image = vitrify::decode(static_cast<const std::uint8_t*>(data.data()), data.size(), options);
+        }
+        return to_array(std::move(image));
+      },
+      "data"_a, "max_pixels"_a);
+
+  module.def(
+      "resize",
+      [](Pixels rgb, int width, int height, vitrify::Interpolation interpolation) {
+        const vitrify::Size from = size_of(rgb);
+        vitrify::Image image;
+        {
+          nb::gil_scoped_release unlocked;
+          image = vitrify::resize(rgb.data(), from, {width, height}, interpolation);
+        }
+        return to_array(std::move(image));
+      },
+      "rgb"_a, "width"_a, "height"_a, "interpolation"_a);
+
+  module.def(
+      "preprocess",
+      [](nb::list images, const vitrify::Preprocess& spec, std::int64_t max_pixels, bool fast,
+         nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu> out, int threads) {
+        vitrify::DecodeOptions options;
+        options.limits.max_pixels = max_pixels;
+        options.fast = fast;
+        return preprocess(std::move(images), spec, options, std::move(out), threads);
+      },
+      "images"_a, "spec"_a, "max_pixels"_a, "fast"_a, "out"_a, "threads"_a);
+
+  module.def("available_kernels", &vitrify::available_kernels);
+  module.def("kernels_in_use", &vitrify::kernels_in_use);
+  module.def("use_kernels", &vitrify::use_kernels, "name"_a);
+}

@@ -1,0 +1,144 @@
+#include "kernels.hpp"
+
+#include <array>
+#include <atomic>
+#include <string>
+
+namespace vitrify::pixels {
+namespace {
+
+constexpr std::array kAll = {
+#if defined(__x86_64__)
+    &avx512_kernels, &avx2_kernels,
+#elif defined(__aarch64__)
+    &neon_kernels,
+#endif
+    &scalar_kernels};
+
+const Kernels* best() noexcept {
+  for (const Kernels* candidate : kAll) {
+    if (candidate->supported()) {
+      return candidate;
+    }
+  }
+  return &scalar_kernels;
+}
+
+std::atomic<const Kernels*>& chosen() noexcept {
+  static std::atomic<const Kernels*> current{best()};
+  return current;
+}
+
+}  // namespace
+
+const Kernels& kernels() noexcept { return *chosen().load(std::memory_order_relaxed); }
+
+HorizontalWeights pack_weights(const Coefficients& axis, WeightForm form) {
+  HorizontalWeights packed;
+  packed.axis = &axis;
+  if (form == WeightForm::whole) {
+    return packed;
+  }
+  const std::size_t vector = form == WeightForm::words ? 16 : 32;
+  const auto taps = static_cast<std::size_t>(axis.taps);
+  const auto outputs = static_cast<std::size_t>(axis.outputs());
+  packed.stride = (taps + vector - 1) / vector * vector;
+  if (form == WeightForm::words) {
+    packed.low.assign(outputs * packed.stride, 0);
+    packed.high.assign(outputs * packed.stride, 0);
+  } else {
+    packed.digits.assign(outputs * 3 * packed.stride, 0);
+  }
+  for (std::size_t i = 0; i < outputs; ++i) {
+    for (std::size_t k = 0; k < taps; ++k) {
+      const std::int32_t weight = axis.weights[i * taps + k];
+      if (form == WeightForm::words) {
+        const std::int32_t low = ((weight + 1024) & 2047) - 1024;
+        packed.low[i * packed.stride + k] = static_cast<std::int16_t>(low);
+        packed.high[i * packed.stride + k] = static_cast<std::int16_t>((weight - low) >> 11);
+      } else {
+        const std::int32_t digit0 = ((weight + 128) & 255) - 128;
+        const std::int32_t rest = (weight - digit0) >> 8;
+        const std::int32_t digit1 = ((rest + 128) & 255) - 128;
+        std::int8_t* digits = &packed.digits[i * 3 * packed.stride + k];
+        digits[0] = static_cast<std::int8_t>(digit0);
+        digits[packed.stride] = static_cast<std::int8_t>(digit1);
+        digits[2 * packed.stride] = static_cast<std::int8_t>((rest - digit1) >> 8);
+      }
+    }
+  }
+  return packed;
+}
+
+namespace {
+
+bool always() { return true; }
+
+void split_scalar(const std::uint8_t* rgb, std::size_t pixels, std::uint8_t* const planes[3]) {
+  for (std::size_t x = 0; x < pixels; ++x) {
+    planes[0][x] = rgb[3 * x];
+    planes[1][x] = rgb[3 * x + 1];
+    planes[2][x] = rgb[3 * x + 2];
+  }
+}
+
+void horizontal_scalar(const std::uint8_t* const planes[3], int origin, const HorizontalWeights& packed,
+                       std::uint8_t* rgb) {
+  const Coefficients& axis = *packed.axis;
+  for (int i = 0; i < axis.outputs(); ++i) {
+    const auto index = static_cast<std::size_t>(i);
+    const std::int32_t* weights = &axis.weights[index * static_cast<std::size_t>(axis.taps)];
+    const int first = axis.first[index] - origin;
+    for (int c = 0; c < 3; ++c) {
+      std::int32_t sum = kHalf;
+      for (int k = 0; k < axis.count[index]; ++k) {
+        sum += planes[c][first + k] * weights[k];
+      }
+      rgb[3 * i + c] = to_pixel(sum);
+    }
+  }
+}
+
+void vertical_scalar(const std::uint8_t* rows, std::size_t stride, const std::int32_t* weights, int count,
+                     std::size_t bytes, std::uint8_t* out) {
+  for (std::size_t i = 0; i < bytes; ++i) {
+    std::int32_t sum = kHalf;
+    for (int k = 0; k < count; ++k) {
+      sum += rows[static_cast<std::size_t>(k) * stride + i] * weights[k];
+    }
+    out[i] = to_pixel(sum);
+  }
+}
+
+}  // namespace
+
+const Kernels scalar_kernels = {"scalar",     WeightForm::whole, always,
+                                split_scalar, horizontal_scalar, vertical_scalar};
+
+}  // namespace vitrify::pixels
+
+namespace vitrify {
+
+std::vector<std::string> available_kernels() {
+  std::vector<std::string> names;
+  for (const pixels::Kernels* candidate : pixels::kAll) {
+    if (candidate->supported()) {
+      names.emplace_back(candidate->name);
+    }
+  }
+  return names;
+}
+
+std::string kernels_in_use() { return pixels::kernels().name; }
+
+bool use_kernels(const std::string& name) noexcept {
+  for (const pixels::Kernels* candidate : pixels::kAll) {
+    if (name == candidate->name && candidate->supported()) {
+      pixels::chosen().store(candidate, std::memory_order_relaxed);
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace vitrify

@@ -1,0 +1,63 @@
+// The inner loops of the resize, once for each instruction set. All give the same bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "coefficients.hpp"
+
+namespace vitrify::pixels {
+
+// Readable bytes that every plane handed to a kernel has behind its end.
+inline constexpr std::size_t kPadding = 64;
+
+// The weights of the horizontal pass, split into digits that narrow multiplications take without losing a bit:
+//   weight = low + high * 2^11                       16-bit digits, low in [-1024, 1023]
+//   weight = digit0 + digit1 * 2^8 + digit2 * 2^16   8-bit digits, the lower two in [-128, 127]
+struct HorizontalWeights {
+  const Coefficients* axis = nullptr;
+  std::size_t stride = 0;          // taps rounded up to a full vector; the rest are zeros
+  std::vector<std::int16_t> low;   // [outputs, stride]
+  std::vector<std::int16_t> high;  // [outputs, stride]
+  std::vector<std::int8_t> digits;  // [outputs, 3, stride]
+};
+
+enum class WeightForm : std::uint8_t { whole, words, bytes };
+
+[[nodiscard]] HorizontalWeights pack_weights(const Coefficients& axis, WeightForm form);
+
+struct Kernels {
+  const char* name;
+  WeightForm form;
+  bool (*supported)();
+  // Interleaved RGB of `pixels` to three planes.
+  void (*split)(const std::uint8_t* rgb, std::size_t pixels, std::uint8_t* const planes[3]);
+  // Three planes, whose first pixel is input `origin`, to interleaved RGB of all outputs.
+  void (*horizontal)(const std::uint8_t* const planes[3], int origin, const HorizontalWeights& weights,
+                     std::uint8_t* rgb);
+  // `count` rows, `stride` bytes apart, to one row of `bytes` bytes.
+  void (*vertical)(const std::uint8_t* rows, std::size_t stride, const std::int32_t* weights, int count,
+                   std::size_t bytes, std::uint8_t* out);
+};
+
+// The best that this processor runs, unless a test chose another.
+[[nodiscard]] const Kernels& kernels() noexcept;
+
+extern const Kernels scalar_kernels;
+#if defined(__x86_64__)
+extern const Kernels avx2_kernels;
+extern const Kernels avx512_kernels;
+#elif defined(__aarch64__)
+extern const Kernels neon_kernels;
+#endif
+
+// A fixed-point sum to a pixel: Pillow's clip8.
+inline std::uint8_t to_pixel(std::int32_t sum) {
+  const std::int32_t value = sum >> kPrecisionBits;
+  return static_cast<std::uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
+}
+
+inline constexpr std::int32_t kHalf = 1 << (kPrecisionBits - 1);
+
+}  // namespace vitrify::pixels

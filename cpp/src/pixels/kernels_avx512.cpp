@@ -1,0 +1,159 @@
+// AVX-512 with VNNI and VBMI: 8-bit digits of the weights through vpdpbusd, four products an instruction and lane.
+// This file alone is built with those flags.
+#include "kernels.hpp"
+
+#include <immintrin.h>
+
+#include <array>
+#include <cstring>
+
+namespace vitrify::pixels {
+namespace {
+
+bool supported() {
+  return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+         __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512vbmi") != 0 &&
+         __builtin_cpu_supports("avx512vnni") != 0;
+}
+
+// 192 bytes of RGB in three registers to 64 bytes of one channel: vpermi2b picks from the first two, then from the third.
+struct SplitMasks {
+  alignas(64) std::array<std::array<std::uint8_t, 64>, 3> first{};   // [channel][lane] index into registers 0 and 1
+  alignas(64) std::array<std::array<std::uint8_t, 64>, 3> second{};  // index into that result (0-63) or register 2
+};
+
+constexpr SplitMasks make_split_masks() {
+  SplitMasks masks;
+  for (std::size_t channel = 0; channel < 3; ++channel) {
+    for (std::size_t lane = 0; lane < 64; ++lane) {
+      const std::size_t byte = 3 * lane + channel;
+      masks.first[channel][lane] = static_cast<std::uint8_t>(byte < 128 ? byte : 0);
+      masks.second[channel][lane] = static_cast<std::uint8_t>(byte < 128 ? lane : 64 + byte - 128);
+    }
+  }
+  return masks;
+}
+
+constexpr SplitMasks kSplitMasks = make_split_masks();
+
+void split(const std::uint8_t* rgb, std::size_t pixels, std::uint8_t* const planes[3]) {
+  std::size_t x = 0;
+  for (; x + 64 <= pixels; x += 64) {
+    const __m512i part0 = _mm512_loadu_si512(rgb + 3 * x);
+    const __m512i part1 = _mm512_loadu_si512(rgb + 3 * x + 64);
+    const __m512i part2 = _mm512_loadu_si512(rgb + 3 * x + 128);
+    for (std::size_t channel = 0; channel < 3; ++channel) {
+      const __m512i first = _mm512_load_si512(kSplitMasks.first[channel].data());
+      const __m512i second = _mm512_load_si512(kSplitMasks.second[channel].data());
+      const __m512i begun = _mm512_permutex2var_epi8(part0, first, part1);
+      _mm512_storeu_si512(planes[channel] + x, _mm512_permutex2var_epi8(begun, second, part2));
+    }
+  }
+  std::uint8_t* rest[3] = {planes[0] + x, planes[1] + x, planes[2] + x};
+  scalar_kernels.split(rgb + 3 * x, pixels - x, rest);
+}
+
+__m512i joined(__m512i digit0, __m512i digit1, __m512i digit2) {
+  return _mm512_add_epi32(digit0,
+                          _mm512_add_epi32(_mm512_slli_epi32(digit1, 8), _mm512_slli_epi32(digit2, 16)));
+}
+
+__m256i joined(const __m256i digits[3]) {
+  return _mm256_add_epi32(digits[0],
+                          _mm256_add_epi32(_mm256_slli_epi32(digits[1], 8), _mm256_slli_epi32(digits[2], 16)));
+}
+
+// Three sums of eight lanes each to one pixel.
+void store_pixel(__m256i red, __m256i green, __m256i blue, std::uint8_t* rgb) {
+  const __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(red, green), _mm256_hadd_epi32(blue, blue));
+  __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+  sums = _mm_srai_epi32(_mm_add_epi32(sums, _mm_set1_epi32(kHalf)), kPrecisionBits);
+  const __m128i words = _mm_packs_epi32(sums, sums);
+  const std::int32_t pixel = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
+  std::memcpy(rgb, &pixel, 3);
+}
+
+// In 32 taps: most filters have fewer than 64, and half-empty registers cost as much as full ones.
+void horizontal(const std::uint8_t* const planes[3], int origin, const HorizontalWeights& packed, std::uint8_t* rgb) {
+  const Coefficients& axis = *packed.axis;
+  const auto outputs = static_cast<std::size_t>(axis.outputs());
+  for (std::size_t i = 0; i < outputs; ++i) {
+    const int first = axis.first[i] - origin;
+    const auto count = static_cast<std::size_t>(axis.count[i]);
+    const std::int8_t* digits = &packed.digits[i * 3 * packed.stride];
+    __m256i sums[3][3] = {};
+    for (std::size_t k = 0; k < count; k += 32) {
+      __m256i weights[3];
+      for (std::size_t d = 0; d < 3; ++d) {
+        weights[d] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(digits + d * packed.stride + k));
+      }
+      for (int c = 0; c < 3; ++c) {
+        const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(planes[c] + first + k));
+        for (int d = 0; d < 3; ++d) {
+          sums[c][d] = _mm256_dpbusd_epi32(sums[c][d], values, weights[d]);
+        }
+      }
+    }
+    store_pixel(joined(sums[0]), joined(sums[1]), joined(sums[2]), rgb + 3 * i);
+  }
+}
+
+std::int32_t four_bytes(const std::int32_t* weights, int count, int shift) {
+  // The digit at `shift` of up to four weights, in the order in which vpdpbusd takes them.
+  std::uint32_t packed = 0;
+  for (int k = 0; k < count; ++k) {
+    std::int32_t rest = weights[k];
+    std::int32_t digit = 0;
+    for (int place = 0; place <= shift; place += 8) {
+      digit = place == 16 ? rest : ((rest + 128) & 255) - 128;
+      rest = (rest - digit) >> 8;
+    }
+    packed |= (static_cast<std::uint32_t>(digit) & 0xFFU) << (8 * k);
+  }
+  return static_cast<std::int32_t>(packed);
+}
+
+void vertical(const std::uint8_t* rows, std::size_t stride, const std::int32_t* weights, int count, std::size_t bytes,
+              std::uint8_t* out) {
+  const int groups = (count + 3) / 4;
+  std::vector<std::array<std::int32_t, 3>> digits(static_cast<std::size_t>(groups));
+  for (int g = 0; g < groups; ++g) {
+    const int members = count - 4 * g < 4 ? count - 4 * g : 4;
+    for (int d = 0; d < 3; ++d) {
+      digits[static_cast<std::size_t>(g)][static_cast<std::size_t>(d)] = four_bytes(weights + 4 * g, members, 8 * d);
+    }
+  }
+  for (std::size_t i = 0; i < bytes; i += 16) {
+    const std::size_t left = bytes - i;
+    const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1U << left) - 1);
+    __m512i sums[3] = {};
+    for (int g = 0; g < groups; ++g) {
+      __m128i row[4];
+      for (int r = 0; r < 4; ++r) {
+        const int k = 4 * g + r;
+        row[r] = k < count ? _mm_maskz_loadu_epi8(mask, rows + static_cast<std::size_t>(k) * stride + i)
+                           : _mm_setzero_si128();
+      }
+      const __m128i low01 = _mm_unpacklo_epi8(row[0], row[1]);
+      const __m128i high01 = _mm_unpackhi_epi8(row[0], row[1]);
+      const __m128i low23 = _mm_unpacklo_epi8(row[2], row[3]);
+      const __m128i high23 = _mm_unpackhi_epi8(row[2], row[3]);
+      __m512i values = _mm512_castsi128_si512(_mm_unpacklo_epi16(low01, low23));
+      values = _mm512_inserti32x4(values, _mm_unpackhi_epi16(low01, low23), 1);
+      values = _mm512_inserti32x4(values, _mm_unpacklo_epi16(high01, high23), 2);
+      values = _mm512_inserti32x4(values, _mm_unpackhi_epi16(high01, high23), 3);
+      for (std::size_t d = 0; d < 3; ++d) {
+        sums[d] = _mm512_dpbusd_epi32(sums[d], values, _mm512_set1_epi32(digits[static_cast<std::size_t>(g)][d]));
+      }
+    }
+    __m512i sum = _mm512_add_epi32(joined(sums[0], sums[1], sums[2]), _mm512_set1_epi32(kHalf));
+    sum = _mm512_max_epi32(_mm512_srai_epi32(sum, kPrecisionBits), _mm512_setzero_si512());
+    _mm_mask_storeu_epi8(out + i, mask, _mm512_cvtusepi32_epi8(sum));
+  }
+}
+
+}  // namespace
+
+const Kernels avx512_kernels = {"avx512", WeightForm::bytes, supported, split, horizontal, vertical};
+
+}  // namespace vitrify::pixels

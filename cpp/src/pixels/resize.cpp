@@ -1,0 +1,173 @@
+// Pixels to pixels and pixels to tensors.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "jpeg.hpp"
+#include "orientation.hpp"
+#include "pipeline.hpp"
+#include "vitrify/image.hpp"
+
+namespace vitrify {
+namespace {
+
+using pixels::Pipeline;
+using pixels::Range;
+
+void check_size(Size size) {
+  if (size.width < 1 || size.height < 1) {
+    throw ImageError("an image of " + std::to_string(size.width) + " x " + std::to_string(size.height) +
+                     " pixels has no pixels");
+  }
+}
+
+// Half to even, as Python rounds.
+int round_even(double value) { return static_cast<int>(std::nearbyint(value)); }
+
+// Where the crop lies in the resized image, and where that part lands in the crop; see torchvision's center_crop.
+struct Placement {
+  Range from;
+  int to = 0;
+};
+
+Placement place(int resized, int crop) {
+  if (resized < crop) {
+    return {{0, resized}, (crop - resized) / 2};
+  }
+  const int begin = round_even((resized - crop) / 2.0);
+  return {{begin, begin + crop}, 0};
+}
+
+// Normalised values of every possible pixel: the same float32 operations, in the same order, as doing them a pixel.
+std::array<std::array<float, 256>, 3> normalised(const Preprocess& spec) {
+  std::array<std::array<float, 256>, 3> table{};
+  for (std::size_t c = 0; c < 3; ++c) {
+    for (std::size_t v = 0; v < 256; ++v) {
+      const float scaled = static_cast<float>(v) / 255.0F;
+      const float centred = scaled - spec.mean[c];
+      table[c][v] = centred / spec.std[c];
+    }
+  }
+  return table;
+}
+
+// The crop of one image as a tensor, fed row by row.
+class TensorWriter {
+ public:
+  TensorWriter(Size resized, const Preprocess& spec)
+      : spec_(spec), x_(place(resized.width, spec.crop.width)), y_(place(resized.height, spec.crop.height)) {}
+
+  [[nodiscard]] Range columns() const { return x_.from; }
+  [[nodiscard]] Range rows() const { return y_.from; }
+
+  void write(Pipeline& pipeline, float* out) const {
+    const auto table = normalised(spec_);
+    const auto width = static_cast<std::size_t>(spec_.crop.width);
+    const auto height = static_cast<std::size_t>(spec_.crop.height);
+    std::vector<std::uint8_t> line(3 * width);
+    std::vector<std::uint8_t> empty(3 * width);
+    for (std::size_t x = 0; x < width; ++x) {
+      std::copy(spec_.fill.begin(), spec_.fill.end(), empty.begin() + static_cast<std::ptrdiff_t>(3 * x));
+    }
+    for (std::size_t y = 0; y < height; ++y) {
+      const int row = static_cast<int>(y) - y_.to;
+      std::memcpy(line.data(), empty.data(), empty.size());
+      if (row >= 0 && row < y_.from.size()) {
+        pipeline.row(row, line.data() + 3 * static_cast<std::size_t>(x_.to));
+      }
+      for (std::size_t c = 0; c < 3; ++c) {
+        float* plane = out + (c * height + y) * width;
+        for (std::size_t x = 0; x < width; ++x) {
+          plane[x] = table[c][line[3 * x + c]];
+        }
+      }
+    }
+  }
+
+ private:
+  const Preprocess& spec_;
+  Placement x_;
+  Placement y_;
+};
+
+void check_spec(const Preprocess& spec) {
+  check_size(spec.crop);
+  check_size(spec.resize_box);
+}
+
+void push_all(Pipeline& pipeline, const std::uint8_t* rgb, Size size) {
+  const std::size_t stride = 3 * static_cast<std::size_t>(size.width);
+  const Range rows = pipeline.input_rows();
+  for (int y = rows.begin; y < rows.end; ++y) {
+    pipeline.push(rgb + static_cast<std::size_t>(y) * stride, 0);
+  }
+}
+
+}  // namespace
+
+Image resize(const std::uint8_t* rgb, Size from, Size to, Interpolation interpolation) {
+  check_size(from);
+  check_size(to);
+  Pipeline pipeline(from, to, {0, to.width}, {0, to.height}, interpolation);
+  push_all(pipeline, rgb, from);
+  const std::size_t stride = 3 * static_cast<std::size_t>(to.width);
+  Image result{to, std::vector<std::uint8_t>(stride * static_cast<std::size_t>(to.height))};
+  for (int y = 0; y < to.height; ++y) {
+    pipeline.row(y, result.rgb.data() + static_cast<std::size_t>(y) * stride);
+  }
+  return result;
+}
+
+Size resized_size(Size image, const Preprocess& spec) {
+  check_size(image);
+  check_spec(spec);
+  const double width = image.width;
+  const double height = image.height;
+  const Size box = spec.resize_box;
+  if (spec.resize_rule == ResizeRule::squash) {
+    return box;
+  }
+  if (spec.resize_rule == ResizeRule::shortest && box.width == box.height) {
+    if (image.width <= image.height) {
+      return {box.width, std::max(1, static_cast<int>(box.width * height / width))};
+    }
+    return {std::max(1, static_cast<int>(box.height * width / height)), box.height};
+  }
+  const double x = width / box.width;
+  const double y = height / box.height;
+  const double ratio = spec.resize_rule == ResizeRule::longest ? std::max(x, y) : std::min(x, y);
+  return {std::max(1, round_even(width / ratio)), std::max(1, round_even(height / ratio))};
+}
+
+void preprocess_rgb(const std::uint8_t* rgb, Size size, const Preprocess& spec, float* out) {
+  const Size resized = resized_size(size, spec);
+  const TensorWriter writer(resized, spec);
+  Pipeline pipeline(size, resized, writer.columns(), writer.rows(), spec.interpolation);
+  push_all(pipeline, rgb, size);
+  writer.write(pipeline, out);
+}
+
+void preprocess_encoded(const std::uint8_t* data, std::size_t size, const Preprocess& spec,
+                        const DecodeOptions& options, float* out) {
+#ifdef VITRIFY_JPEG
+  if (format_of(data, size) == Format::jpeg) {
+    pixels::JpegReader reader(data, size, options.limits);
+    if (reader.orientation() == pixels::kUpright) {
+      // Rows go from the decoder straight into the resize: the whole image is never in memory.
+      const Size resized = resized_size(reader.size(), spec);
+      const Size scaled = options.fast ? reader.scale_towards(resized) : reader.size();
+      const TensorWriter writer(resized, spec);
+      Pipeline pipeline(scaled, resized, writer.columns(), writer.rows(), spec.interpolation);
+      reader.read(pipeline.input_columns(), pipeline.input_rows(),
+                  [&pipeline](const std::uint8_t* row, int column) { pipeline.push(row, column); });
+      writer.write(pipeline, out);
+      return;
+    }
+  }
+#endif
+  const Image image = decode(data, size, options);
+  preprocess_rgb(image.rgb.data(), image.size, spec, out);
+}
+
+}  // namespace vitrify
