@@ -48,13 +48,13 @@ def test_the_artifact_answers_as_the_checkpoint_and_better_than_chance(
     chain: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     artifact, checkpoint = str(chain / "digits.onnx"), str(chain / "run" / "best.safetensors")
-    test = str(chain / "digits" / "test")
-    assert run(["eval", artifact, test, "--reference", checkpoint, "--precision", "fp32", "--json"]) == 0
+    held_out = str(chain / "digits" / "val")
+    assert run(["eval", artifact, held_out, "--reference", checkpoint, "--precision", "fp32", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["count"] > 100
     assert result["top1"] > 0.5
     assert result["flips"] == []
-    assert run(["verify", artifact, "--reference", checkpoint, "--images", test]) == 0
+    assert run(["verify", artifact, "--reference", checkpoint, "--images", held_out]) == 0
 
 
 def test_the_spec_knows_where_it_comes_from(chain: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_spec_knows_where_it_comes_from(chain: Path) -> None:
 def test_a_copy_elsewhere_is_all_one_needs(chain: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.onnx"
     copy.write_bytes((chain / "digits.onnx").read_bytes())
-    three = sorted((chain / "digits" / "test" / "3").iterdir())
+    three = sorted((chain / "digits" / "val" / "3").iterdir())
     with Classifier(copy) as classify:
         answers = [prediction.label for prediction in classify(three)]
     assert answers.count("3") > 0.3 * len(answers)  # a tenth by chance

@@ -1,0 +1,53 @@
+"""What every case needs: who and where we are, and a dated file of results."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = (
+    "vitrify numpy pillow pillow-simd torch torchvision timm opencv-python-headless albumentations onnxruntime openvino"
+).split()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def environment() -> dict[str, Any]:
+    """Processor, cores, Python and the version of every package that is installed."""
+    from vitrify.verify import processor_name
+
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+        "processor": processor_name(),
+        "cores": cores(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def write_results(case: str, rows: list[dict[str, Any]], where: dict[str, Any]) -> Path:
+    """Writes `results/<date>-<machine>-<case>.json` and prints the rows."""
+    machine = re.sub(r"[^a-z0-9]+", "-", f"{where['processor']}-{where['cores']}cores".lower()).strip("-")
+    path = RESULTS / f"{where['date']}-{machine}-{case}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"environment": where, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    for row in rows:
+        print(" ".join(f"{key}={value}" for key, value in row.items()))
+    print(f"wrote {path}")
+    return path

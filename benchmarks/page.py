@@ -1,0 +1,51 @@
+"""Writes docs/benchmarks.md from the newest results of every case."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+INTRODUCTIONS = {
+    "pixels": (
+        "## From JPEG bytes to a tensor\n\n"
+        "ViT-B/16's evaluation transform: shorter side to 248 pixels, bicubic, centre crop of 224, normalised. "
+        "`benchmarks/pixels.py` says what the pictures are. *Levels* are 256ths of a pixel's range, against timm on "
+        "Pillow's pixels; 0 means equal to the last bit.\n"
+    )
+}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as Markdown; columns in the order in which they first appear."""
+    columns = list(dict.fromkeys(key for row in rows for key in row if key != "case"))
+    lines = ["| " + " | ".join(column.replace("_", " ") for column in columns) + " |", "| --- " * len(columns) + "|"]
+    lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parts = [
+        "# Benchmarks\n\n<!-- Made by benchmarks/page.py from benchmarks/results. Run scripts/bench. -->\n\n"
+        "Peers ran interleaved in one process; medians. Ratios are the result, absolute times belong to the machine.\n"
+    ]
+    for case, introduction in INTRODUCTIONS.items():
+        files = sorted(RESULTS.glob(f"*-{case}.json"))
+        if not files:
+            continue
+        data = json.loads(files[-1].read_text(encoding="utf-8"))
+        where = data["environment"]
+        versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+        parts.append(introduction)
+        parts.append(f"{where['date']}, {where['processor']}, {where['cores']} cores, Python {where['python']}; {versions}.\n")
+        for kind in dict.fromkeys(row["case"] for row in data["rows"]):
+            parts.append(f"### {kind.capitalize()}\n\n{table([row for row in data['rows'] if row['case'] == kind])}\n")
+        parts.append(f"Raw: `benchmarks/results/{files[-1].name}`.\n")
+    (ROOT / "docs" / "benchmarks.md").write_text("\n".join(parts), encoding="utf-8")
+    print("wrote docs/benchmarks.md")
+
+
+if __name__ == "__main__":
+    main()
