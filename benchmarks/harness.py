@@ -13,8 +13,17 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
-    "vitrify numpy pillow pillow-simd torch torchvision timm opencv-python-headless albumentations onnxruntime openvino"
-).split()
+    "vitrify",
+    "numpy",
+    "pillow",
+    "torch",
+    "torchvision",
+    "timm",
+    "opencv-python-headless",
+    "albumentations",
+    "onnxruntime",
+    "openvino",
+)
 
 
 def cores() -> int:

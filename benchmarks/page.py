@@ -27,9 +27,10 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
+    """Writes the page."""
     parts = [
-        "# Benchmarks\n\n<!-- Made by benchmarks/page.py from benchmarks/results. Run scripts/bench. -->\n\n"
-        "Peers ran interleaved in one process; medians. Ratios are the result, absolute times belong to the machine.\n"
+        "# Benchmarks\n\n<!-- Made by benchmarks/page.py from benchmarks/results. Run scripts/bench. -->\n",
+        "Peers ran interleaved in one process; medians. Ratios are the result, absolute times belong to the machine.\n",
     ]
     for case, introduction in INTRODUCTIONS.items():
         files = sorted(RESULTS.glob(f"*-{case}.json"))
@@ -39,7 +40,9 @@ def main() -> None:
         where = data["environment"]
         versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
         parts.append(introduction)
-        parts.append(f"{where['date']}, {where['processor']}, {where['cores']} cores, Python {where['python']}; {versions}.\n")
+        parts.append(
+            f"{where['date']}, {where['processor']}, {where['cores']} cores, Python {where['python']}; {versions}.\n"
+        )
         for kind in dict.fromkeys(row["case"] for row in data["rows"]):
             parts.append(f"### {kind.capitalize()}\n\n{table([row for row in data['rows'] if row['case'] == kind])}\n")
         parts.append(f"Raw: `benchmarks/results/{files[-1].name}`.\n")

@@ -10,6 +10,7 @@ in their error.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import statistics
@@ -89,7 +90,9 @@ def _torchvision() -> dict[str, Peer]:
             v2.Normalize(MEAN, STD),
         ]
     )
-    return {"torchvision (uint8)": lambda data: transform(decode_jpeg(torch.frombuffer(data, dtype=torch.uint8))).numpy()}
+    return {
+        "torchvision (uint8)": lambda data: transform(decode_jpeg(torch.frombuffer(data, dtype=torch.uint8))).numpy()
+    }
 
 
 def _opencv() -> dict[str, Peer]:
@@ -132,6 +135,11 @@ def _albumentations() -> dict[str, Peer]:
     return {"Albumentations (area)": run}
 
 
+def mapped(pool: ThreadPoolExecutor, peer: Peer, batch: list[bytes]) -> list[Any]:
+    """A whole batch through one peer, an image a thread."""
+    return list(pool.map(peer, batch))
+
+
 def interleaved(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
     """Median milliseconds of each call; every round runs them all, every other round backwards."""
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -145,18 +153,18 @@ def interleaved(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, f
 
 
 def main() -> None:
+    """Measures every size and peer, then the resize alone."""
     everyone = peers()
     rows = []
     for width, height in SIZES:
         data = mosaic(width, height)
         rounds = {500: 60, 1920: 25, 4032: 12}[width]
         reference = everyone["timm + Pillow"](data)
-        one = interleaved({name: lambda peer=peer: peer(data) for name, peer in everyone.items()}, rounds)
+        one = interleaved({name: functools.partial(peer, data) for name, peer in everyone.items()}, rounds)
         with ThreadPoolExecutor(cores()) as pool:
             batch = [data] * (2 * cores())
-            every = interleaved(
-                {name: lambda peer=peer: list(pool.map(peer, batch)) for name, peer in everyone.items()}, max(5, rounds // 3)
-            )
+            calls = {name: functools.partial(mapped, pool, peer, batch) for name, peer in everyone.items()}
+            every = interleaved(calls, max(5, rounds // 3))
         for name, peer in everyone.items():
             error = np.abs(peer(data) - reference) * 127.5  # back in units of a pixel's 256 levels
             rows.append(

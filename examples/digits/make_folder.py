@@ -3,8 +3,8 @@
     python make_folder.py digits/
 
 The 1,797 scans of 8 x 8 pixels in 16 greys (E. Alpaydin, C. Kaynak, UCI Machine Learning Repository, 1998, CC BY 4.0)
-are split once, stratified and seeded: 1,437 in `train`, 360 held out in `val`. Each scan is written four times as large,
-because the random crops of training could only move in steps of an eighth of the picture otherwise.
+are split once, stratified and seeded: 1,437 in `train`, 360 held out in `val`. Each scan is written four times as
+large, because the random crops of training could only move in steps of an eighth of the picture otherwise.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 import math
 import os
 import time
@@ -76,7 +75,7 @@ class Evaluation:
         failures: Path and reason of each image that could not be read; they count nowhere else.
         reference: The other artifact, empty where there is none.
         flips: Images whose answer differs from the reference's.
-        images_per_s: Whole pipeline, files to labels.
+        images_per_s: Whole pipeline, files to labels, without the reference.
     """
 
     artifact: str
@@ -147,26 +146,26 @@ def evaluate(
     columns = _columns(folder, classifier.labels, classifier.path)
     if reference is not None:
         _columns(folder, reference.labels, reference.path)
-    answers = classifier.stream(folder.paths)
-    others: Iterator[Prediction | Failure | None] = (
-        reference.stream(folder.paths) if reference is not None else itertools.repeat(None)
-    )
     position = {index: row for row, index in enumerate(columns)}
     confusion = np.zeros((len(columns), len(columns) + 1), np.int64)
     in_top5 = 0
+    labels: list[str | None] = []
     failures: list[tuple[str, str]] = []
-    flips: list[Flip] = []
     start = time.perf_counter()
-    samples = progress.track(folder.samples, label=f"evaluating {classifier.path.name}")
-    for (path, truth), answer, other in zip(samples, answers, others, strict=False):
+    for (path, truth), answer in _answers(classifier, folder, progress):
+        labels.append(None if isinstance(answer, Failure) else answer.label)
         if isinstance(answer, Failure):
             failures.append((str(path), answer.error.what))
             continue
         confusion[truth, position.get(answer.top[0].index, len(columns))] += 1
         in_top5 += _rank(answer.logits, columns[truth]) < 5
-        if isinstance(other, Prediction) and other.label != answer.label:
-            flips.append(Flip(path=str(path), truth=folder.labels[truth], answer=answer.label, reference=other.label))
     seconds = time.perf_counter() - start
+    flips: list[Flip] = []
+    for label, ((path, truth), other) in zip(
+        labels, _answers(reference, folder, progress) if reference else (), strict=False
+    ):
+        if label is not None and isinstance(other, Prediction) and other.label != label:
+            flips.append(Flip(path=str(path), truth=folder.labels[truth], answer=label, reference=other.label))
     count = int(confusion.sum())
     if not count:
         raise DatasetError(
@@ -190,6 +189,13 @@ def evaluate(
         flips=tuple(flips),
         images_per_s=count / seconds,
     )
+
+
+def _answers(
+    classifier: Classifier, folder: ImageFolder, progress: Progress
+) -> Iterator[tuple[tuple[Path, int], Prediction | Failure]]:
+    samples = progress.track(folder.samples, label=f"evaluating {classifier.path.name}")
+    return zip(samples, classifier.stream(folder.paths), strict=True)
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
