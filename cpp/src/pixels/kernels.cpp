@@ -1,5 +1,6 @@
 #include "kernels.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <string>
@@ -8,10 +9,8 @@ namespace vitrify::pixels {
 namespace {
 
 constexpr std::array kAll = {
-#if defined(__x86_64__)
+#ifdef VITRIFY_X86
     &avx512_kernels, &avx2_kernels,
-#elif defined(__aarch64__)
-    &neon_kernels,
 #endif
     &scalar_kernels};
 
@@ -31,6 +30,57 @@ std::atomic<const Kernels*>& chosen() noexcept {
 
 }  // namespace
 
+namespace {
+
+struct Digits {
+  std::int8_t value[3];
+};
+
+Digits digits_of(std::int32_t weight) {
+  const std::int32_t digit0 = ((weight + 128) & 255) - 128;
+  const std::int32_t rest = (weight - digit0) >> 8;
+  const std::int32_t digit1 = ((rest + 128) & 255) - 128;
+  return {{static_cast<std::int8_t>(digit0), static_cast<std::int8_t>(digit1),
+           static_cast<std::int8_t>((rest - digit1) >> 8)}};
+}
+
+bool reaches_too_far(const Coefficients& axis, std::size_t block) {
+  const auto outputs = static_cast<std::size_t>(axis.outputs());
+  for (std::size_t i = 0; i < outputs; i += block) {
+    const std::size_t last = std::min(i + block, outputs) - 1;
+    if (axis.first[last] + axis.count[last] - axis.first[i] > kGatherReach) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void pack_gathered(const Coefficients& axis, std::size_t block, HorizontalWeights& packed) {
+  const auto outputs = static_cast<std::size_t>(axis.outputs());
+  const auto taps = static_cast<std::size_t>(axis.taps);
+  const std::size_t blocks = (outputs + block - 1) / block;
+  const std::size_t width = 16 / block;
+  packed.block = block;
+  packed.steps = ((taps + 3) / 4 + width - 1) / width;
+  packed.index.assign(blocks * packed.steps * 64, 0);
+  packed.block_digits.assign(blocks * packed.steps * 192, 0);
+  for (std::size_t i = 0; i < outputs; ++i) {
+    const int offset = axis.first[i] - axis.first[i / block * block];
+    for (std::size_t k = 0; k < static_cast<std::size_t>(axis.count[i]); ++k) {
+      const std::size_t group = k / 4;
+      const std::size_t step = i / block * packed.steps + group / width;
+      const std::size_t byte = 4 * (i % block * width + group % width) + k % 4;
+      packed.index[step * 64 + byte] = static_cast<std::uint8_t>(offset + static_cast<int>(k));
+      const Digits digits = digits_of(axis.weights[i * taps + k]);
+      for (std::size_t d = 0; d < 3; ++d) {
+        packed.block_digits[step * 192 + 64 * d + byte] = digits.value[d];
+      }
+    }
+  }
+}
+
+}  // namespace
+
 const Kernels& kernels() noexcept { return *chosen().load(std::memory_order_relaxed); }
 
 HorizontalWeights pack_weights(const Coefficients& axis, WeightForm form) {
@@ -38,6 +88,12 @@ HorizontalWeights pack_weights(const Coefficients& axis, WeightForm form) {
   packed.axis = &axis;
   if (form == WeightForm::whole) {
     return packed;
+  }
+  for (const std::size_t block : {std::size_t{16}, std::size_t{8}, std::size_t{4}}) {
+    if (form == WeightForm::bytes && !reaches_too_far(axis, block)) {
+      pack_gathered(axis, block, packed);
+      return packed;
+    }
   }
   const std::size_t vector = form == WeightForm::words ? 16 : 32;
   const auto taps = static_cast<std::size_t>(axis.taps);
@@ -57,13 +113,10 @@ HorizontalWeights pack_weights(const Coefficients& axis, WeightForm form) {
         packed.low[i * packed.stride + k] = static_cast<std::int16_t>(low);
         packed.high[i * packed.stride + k] = static_cast<std::int16_t>((weight - low) >> 11);
       } else {
-        const std::int32_t digit0 = ((weight + 128) & 255) - 128;
-        const std::int32_t rest = (weight - digit0) >> 8;
-        const std::int32_t digit1 = ((rest + 128) & 255) - 128;
-        std::int8_t* digits = &packed.digits[i * 3 * packed.stride + k];
-        digits[0] = static_cast<std::int8_t>(digit0);
-        digits[packed.stride] = static_cast<std::int8_t>(digit1);
-        digits[2 * packed.stride] = static_cast<std::int8_t>((rest - digit1) >> 8);
+        const Digits digits = digits_of(weight);
+        for (std::size_t d = 0; d < 3; ++d) {
+          packed.digits[(i * 3 + d) * packed.stride + k] = digits.value[d];
+        }
       }
     }
   }

@@ -21,7 +21,17 @@ struct HorizontalWeights {
   std::vector<std::int16_t> low;   // [outputs, stride]
   std::vector<std::int16_t> high;  // [outputs, stride]
   std::vector<std::int8_t> digits;  // [outputs, 3, stride]
+
+  // Where 16, 8 or 4 neighbouring outputs read no more than 128 inputs, a permutation gathers 64 taps for all of them:
+  //   byte 4 * (j * width + g % width) + t of step g / width of `index` is the place, in those inputs, of tap 4 * g + t
+  //   of output j, with width = 16 / block
+  std::size_t block = 0;                  // outputs that are gathered together; 0 where they reach too far
+  std::size_t steps = 0;                  // permutations for each block
+  std::vector<std::uint8_t> index;        // [blocks, steps, 64]
+  std::vector<std::int8_t> block_digits;  // [blocks, steps, 3, 64]
 };
+
+inline constexpr int kGatherReach = 128;  // inputs that a block may span: two registers
 
 enum class WeightForm : std::uint8_t { whole, words, bytes };
 
@@ -45,11 +55,9 @@ struct Kernels {
 [[nodiscard]] const Kernels& kernels() noexcept;
 
 extern const Kernels scalar_kernels;
-#if defined(__x86_64__)
+#ifdef VITRIFY_X86  // CMake says which files it compiles; everything else runs the scalar ones
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
-#elif defined(__aarch64__)
-extern const Kernels neon_kernels;
 #endif
 
 // A fixed-point sum to a pixel: Pillow's clip8.

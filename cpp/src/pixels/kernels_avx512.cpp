@@ -16,7 +16,7 @@ bool supported() {
          __builtin_cpu_supports("avx512vnni") != 0;
 }
 
-// 192 bytes of RGB in three registers to 64 bytes of one channel: vpermi2b picks from the first two, then from the third.
+// 192 bytes of RGB in three registers to 64 bytes of one channel: picked from the first two, then from the third.
 struct SplitMasks {
   alignas(64) std::array<std::array<std::uint8_t, 64>, 3> first{};   // [channel][lane] index into registers 0 and 1
   alignas(64) std::array<std::array<std::uint8_t, 64>, 3> second{};  // index into that result (0-63) or register 2
@@ -73,8 +73,9 @@ void store_pixel(__m256i red, __m256i green, __m256i blue, std::uint8_t* rgb) {
   std::memcpy(rgb, &pixel, 3);
 }
 
-// In 32 taps: most filters have fewer than 64, and half-empty registers cost as much as full ones.
-void horizontal(const std::uint8_t* const planes[3], int origin, const HorizontalWeights& packed, std::uint8_t* rgb) {
+// One output after the other, for strong reductions with many taps.
+void horizontal_dot(const std::uint8_t* const planes[3], int origin, const HorizontalWeights& packed,
+                    std::uint8_t* rgb) {
   const Coefficients& axis = *packed.axis;
   const auto outputs = static_cast<std::size_t>(axis.outputs());
   for (std::size_t i = 0; i < outputs; ++i) {
@@ -98,6 +99,99 @@ void horizontal(const std::uint8_t* const planes[3], int origin, const Horizonta
   }
 }
 
+// Three times 16 bytes of one channel each, of which every `width`-th counts, to RGB.
+struct InterleaveMasks {
+  alignas(64) std::array<std::array<std::uint8_t, 64>, 3> bytes{};  // for a width of 1, 2 and 4
+};
+
+constexpr InterleaveMasks make_interleave_masks() {
+  InterleaveMasks masks;
+  for (std::size_t power = 0; power < 3; ++power) {
+    for (std::size_t byte = 0; byte < 3 * (16U >> power); ++byte) {
+      masks.bytes[power][byte] = static_cast<std::uint8_t>(byte % 3 * 16 + (byte / 3 << power));
+    }
+  }
+  return masks;
+}
+
+constexpr InterleaveMasks kInterleaveMasks = make_interleave_masks();
+
+// Fixed-point sums to 16 pixels of one channel.
+__m128i to_pixels(__m512i sums) {
+  sums = _mm512_srai_epi32(_mm512_add_epi32(sums, _mm512_set1_epi32(kHalf)), kPrecisionBits);
+  return _mm512_cvtusepi32_epi8(_mm512_max_epi32(sums, _mm512_setzero_si512()));
+}
+
+// The sums of each output's 1 << Power partial sums, which are neighbours, in all of their places.
+template <int Power>
+__m512i summed(__m512i sums) {
+  if constexpr (Power >= 1) {
+    sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_CDAB));
+  }
+  if constexpr (Power >= 2) {
+    sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_BADC));
+  }
+  return sums;
+}
+
+// A block of 16 >> Power outputs at once: a permutation brings 4 << Power taps of each together.
+template <int Power>
+void horizontal_gathered(const std::uint8_t* const planes[3], int origin, const HorizontalWeights& packed,
+                         std::uint8_t* rgb) {
+  constexpr std::size_t block = 16U >> Power;
+  const Coefficients& axis = *packed.axis;
+  const auto outputs = static_cast<std::size_t>(axis.outputs());
+  const __m512i interleave = _mm512_load_si512(kInterleaveMasks.bytes[Power].data());
+  const std::uint8_t* index = packed.index.data();
+  const std::int8_t* digits = packed.block_digits.data();
+  for (std::size_t i = 0; i < outputs; i += block) {
+    const int first = axis.first[i] - origin;
+    __m512i low[3];
+    __m512i high[3];
+    for (int c = 0; c < 3; ++c) {
+      low[c] = _mm512_loadu_si512(planes[c] + first);
+      high[c] = _mm512_loadu_si512(planes[c] + first + 64);
+    }
+    __m512i sums[3][3] = {};
+    for (std::size_t step = 0; step < packed.steps; ++step, index += 64, digits += 192) {
+      const __m512i places = _mm512_loadu_si512(index);
+      __m512i weights[3];
+      for (int d = 0; d < 3; ++d) {
+        weights[d] = _mm512_loadu_si512(digits + 64 * d);
+      }
+      for (int c = 0; c < 3; ++c) {
+        const __m512i values = _mm512_permutex2var_epi8(low[c], places, high[c]);
+        for (int d = 0; d < 3; ++d) {
+          sums[c][d] = _mm512_dpbusd_epi32(sums[c][d], values, weights[d]);
+        }
+      }
+    }
+    __m128i channel[3];
+    for (int c = 0; c < 3; ++c) {
+      channel[c] = to_pixels(summed<Power>(joined(sums[c][0], sums[c][1], sums[c][2])));
+    }
+    __m512i pixels = _mm512_castsi128_si512(channel[0]);
+    pixels = _mm512_inserti32x4(pixels, channel[1], 1);
+    pixels = _mm512_inserti32x4(pixels, channel[2], 2);
+    const std::size_t members = outputs - i < block ? outputs - i : block;
+    const __mmask64 mask = (__mmask64{1} << (3 * members)) - 1;
+    _mm512_mask_storeu_epi8(rgb + 3 * i, mask, _mm512_permutexvar_epi8(interleave, pixels));
+  }
+}
+
+void horizontal(const std::uint8_t* const planes[3], int origin, const HorizontalWeights& packed, std::uint8_t* rgb) {
+  switch (packed.block) {
+    case 16:
+      return horizontal_gathered<0>(planes, origin, packed, rgb);
+    case 8:
+      return horizontal_gathered<1>(planes, origin, packed, rgb);
+    case 4:
+      return horizontal_gathered<2>(planes, origin, packed, rgb);
+    default:
+      return horizontal_dot(planes, origin, packed, rgb);
+  }
+}
+
 std::int32_t four_bytes(const std::int32_t* weights, int count, int shift) {
   // The digit at `shift` of up to four weights, in the order in which vpdpbusd takes them.
   std::uint32_t packed = 0;
@@ -113,42 +207,49 @@ std::int32_t four_bytes(const std::int32_t* weights, int count, int shift) {
   return static_cast<std::int32_t>(packed);
 }
 
+// 64 bytes of the row at once. Unpacking brings four rows' bytes of a column together, in quarters; packing undoes it.
 void vertical(const std::uint8_t* rows, std::size_t stride, const std::int32_t* weights, int count, std::size_t bytes,
               std::uint8_t* out) {
   const int groups = (count + 3) / 4;
-  std::vector<std::array<std::int32_t, 3>> digits(static_cast<std::size_t>(groups));
+  thread_local std::vector<std::array<std::int32_t, 3>> digits;
+  digits.resize(static_cast<std::size_t>(groups));
   for (int g = 0; g < groups; ++g) {
     const int members = count - 4 * g < 4 ? count - 4 * g : 4;
     for (int d = 0; d < 3; ++d) {
       digits[static_cast<std::size_t>(g)][static_cast<std::size_t>(d)] = four_bytes(weights + 4 * g, members, 8 * d);
     }
   }
-  for (std::size_t i = 0; i < bytes; i += 16) {
+  for (std::size_t i = 0; i < bytes; i += 64) {
     const std::size_t left = bytes - i;
-    const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1U << left) - 1);
-    __m512i sums[3] = {};
+    const __mmask64 mask = left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
+    __m512i sums[4][3] = {};
     for (int g = 0; g < groups; ++g) {
-      __m128i row[4];
+      __m512i row[4];
       for (int r = 0; r < 4; ++r) {
-        const int k = 4 * g + r;
-        row[r] = k < count ? _mm_maskz_loadu_epi8(mask, rows + static_cast<std::size_t>(k) * stride + i)
-                           : _mm_setzero_si128();
+        const int k = 4 * g + r < count ? 4 * g + r : count - 1;  // its weight is zero where there is no such row
+        row[r] = _mm512_maskz_loadu_epi8(mask, rows + static_cast<std::size_t>(k) * stride + i);
       }
-      const __m128i low01 = _mm_unpacklo_epi8(row[0], row[1]);
-      const __m128i high01 = _mm_unpackhi_epi8(row[0], row[1]);
-      const __m128i low23 = _mm_unpacklo_epi8(row[2], row[3]);
-      const __m128i high23 = _mm_unpackhi_epi8(row[2], row[3]);
-      __m512i values = _mm512_castsi128_si512(_mm_unpacklo_epi16(low01, low23));
-      values = _mm512_inserti32x4(values, _mm_unpackhi_epi16(low01, low23), 1);
-      values = _mm512_inserti32x4(values, _mm_unpacklo_epi16(high01, high23), 2);
-      values = _mm512_inserti32x4(values, _mm_unpackhi_epi16(high01, high23), 3);
+      const __m512i low01 = _mm512_unpacklo_epi8(row[0], row[1]);
+      const __m512i high01 = _mm512_unpackhi_epi8(row[0], row[1]);
+      const __m512i low23 = _mm512_unpacklo_epi8(row[2], row[3]);
+      const __m512i high23 = _mm512_unpackhi_epi8(row[2], row[3]);
+      const __m512i values[4] = {_mm512_unpacklo_epi16(low01, low23), _mm512_unpackhi_epi16(low01, low23),
+                                 _mm512_unpacklo_epi16(high01, high23), _mm512_unpackhi_epi16(high01, high23)};
       for (std::size_t d = 0; d < 3; ++d) {
-        sums[d] = _mm512_dpbusd_epi32(sums[d], values, _mm512_set1_epi32(digits[static_cast<std::size_t>(g)][d]));
+        const __m512i weight = _mm512_set1_epi32(digits[static_cast<std::size_t>(g)][d]);
+        for (int quarter = 0; quarter < 4; ++quarter) {
+          sums[quarter][d] = _mm512_dpbusd_epi32(sums[quarter][d], values[quarter], weight);
+        }
       }
     }
-    __m512i sum = _mm512_add_epi32(joined(sums[0], sums[1], sums[2]), _mm512_set1_epi32(kHalf));
-    sum = _mm512_max_epi32(_mm512_srai_epi32(sum, kPrecisionBits), _mm512_setzero_si512());
-    _mm_mask_storeu_epi8(out + i, mask, _mm512_cvtusepi32_epi8(sum));
+    __m512i words[4];
+    for (int quarter = 0; quarter < 4; ++quarter) {
+      const __m512i sum = joined(sums[quarter][0], sums[quarter][1], sums[quarter][2]);
+      words[quarter] = _mm512_srai_epi32(_mm512_add_epi32(sum, _mm512_set1_epi32(kHalf)), kPrecisionBits);
+    }
+    const __m512i pixels =
+        _mm512_packus_epi16(_mm512_packs_epi32(words[0], words[1]), _mm512_packs_epi32(words[2], words[3]));
+    _mm512_mask_storeu_epi8(out + i, mask, pixels);
   }
 }
 
