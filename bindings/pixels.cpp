@@ -92,8 +92,13 @@ std::vector<std::string> preprocess(nb::list images, const vitrify::Preprocess& 
   };
   std::vector<std::thread> others;
   const auto wanted = std::min(static_cast<std::size_t>(std::max(threads, 1)), sources.size());
-  for (std::size_t i = 1; i < wanted; ++i) {
-    others.emplace_back(work);
+  try {
+    others.reserve(wanted);
+    for (std::size_t i = 1; i < wanted; ++i) {
+      others.emplace_back(work);
+    }
+  } catch (const std::exception&) {
+    // No more threads to be had: those that run, and this one, do the work.
   }
   work();
   for (std::thread& other : others) {
@@ -138,15 +143,24 @@ NB_MODULE(_native, module) {
            },
            "rule"_a, "box"_a, "crop"_a, "interpolation"_a, "mean"_a, "std"_a, "fill"_a);
 
+  nb::class_<vitrify::DecodeLimits>(module, "DecodeLimits")
+      .def("__init__",
+           [](vitrify::DecodeLimits* self, std::int64_t max_bytes, std::int64_t max_pixels, std::int64_t max_ratio) {
+             new (self) vitrify::DecodeLimits{max_bytes, max_pixels, max_ratio};
+           },
+           "max_bytes"_a, "max_pixels"_a, "max_ratio"_a);
+
+  // Whether this build decodes JPEG natively; Pillow does where it does not.
   module.def("is_jpeg", [](nb::bytes data) {
-    return vitrify::format_of(static_cast<const std::uint8_t*>(data.data()), data.size()) == vitrify::Format::jpeg;
+    const auto format = vitrify::format_of(static_cast<const std::uint8_t*>(data.data()), data.size());
+    return format == vitrify::Format::jpeg && vitrify::can_decode(format);
   });
 
   module.def(
       "decode",
-      [](nb::bytes data, std::int64_t max_pixels) {
+      [](nb::bytes data, const vitrify::DecodeLimits& limits) {
         vitrify::DecodeOptions options;
-        options.limits.max_pixels = max_pixels;
+        options.limits = limits;
         vitrify::Image image;
         {
           nb::gil_scoped_release unlocked;
@@ -154,7 +168,7 @@ NB_MODULE(_native, module) {
         }
         return to_array(std::move(image));
       },
-      "data"_a, "max_pixels"_a);
+      "data"_a, "limits"_a);
 
   module.def(
       "resize",
@@ -171,14 +185,14 @@ NB_MODULE(_native, module) {
 
   module.def(
       "preprocess",
-      [](nb::list images, const vitrify::Preprocess& spec, std::int64_t max_pixels, bool fast,
+      [](nb::list images, const vitrify::Preprocess& spec, const vitrify::DecodeLimits& limits, bool fast,
          nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu> out, int threads) {
         vitrify::DecodeOptions options;
-        options.limits.max_pixels = max_pixels;
+        options.limits = limits;
         options.fast = fast;
         return preprocess(std::move(images), spec, options, std::move(out), threads);
       },
-      "images"_a, "spec"_a, "max_pixels"_a, "fast"_a, "out"_a, "threads"_a);
+      "images"_a, "spec"_a, "limits"_a, "fast"_a, "out"_a, "threads"_a);
 
   module.def("available_kernels", &vitrify::available_kernels);
   module.def("kernels_in_use", &vitrify::kernels_in_use);

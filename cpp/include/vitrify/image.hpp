@@ -10,10 +10,22 @@
 
 namespace vitrify {
 
-// Bytes that are no readable image, or more pixels than the limits allow.
+// Bytes that are no readable image, or one that the limits refuse: what happened, what was found, what would have been
+// accepted, how to go on. Empty where there is nothing to say; what() has them all.
 class ImageError : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit ImageError(std::string problem, std::string got = {}, std::string expected = {}, std::string hint = {});
+
+  [[nodiscard]] const std::string& problem() const noexcept { return problem_; }
+  [[nodiscard]] const std::string& got() const noexcept { return got_; }
+  [[nodiscard]] const std::string& expected() const noexcept { return expected_; }
+  [[nodiscard]] const std::string& hint() const noexcept { return hint_; }
+
+ private:
+  std::string problem_;
+  std::string got_;
+  std::string expected_;
+  std::string hint_;
 };
 
 // Pillow's filters, antialiased except nearest.
@@ -38,9 +50,14 @@ struct Preprocess {
   std::array<std::uint8_t, 3> fill{};
 };
 
-// Checked before memory is taken for pixels.
+// Checked before memory is taken for pixels. Whatever they say, no side may be longer than a million pixels.
 struct DecodeLimits {
-  std::int64_t max_pixels = 178'956'970;  // Pillow's own threshold
+  std::int64_t max_bytes = 256 * 1024 * 1024;  // of the encoded file
+  std::int64_t max_pixels = 178'956'970;       // Pillow's own threshold
+  // Decoded bytes for each encoded one. Deflate reaches 1,032:1, and a 1-bit grey PNG decodes to 24 times its bits:
+  // 24,768:1. JPEG and GIF stay below. Lossless WebP has no bound, as a solid image takes 40 bytes whatever its size;
+  // files below 4 KiB therefore count as 4 KiB, which lets solid ones of up to 34 megapixels pass.
+  std::int64_t max_ratio = 25'000;
 };
 
 struct DecodeOptions {
@@ -55,11 +72,14 @@ struct Image {
   std::vector<std::uint8_t> rgb;
 };
 
-// What the first bytes say. `unknown` is for formats that this build cannot read.
-enum class Format : std::uint8_t { unknown, jpeg };
+// What the first bytes say, whether or not this build can read it.
+enum class Format : std::uint8_t { unknown, jpeg, png, bmp, webp, gif };
 [[nodiscard]] Format format_of(const std::uint8_t* data, std::size_t size) noexcept;
+[[nodiscard]] bool can_decode(Format format) noexcept;
+[[nodiscard]] const char* name_of(Format format) noexcept;
 
-// Decodes to the pixels of PIL.ImageOps.exif_transpose(PIL.Image.open(f)).convert("RGB"). Throws ImageError.
+// Decodes to the pixels of PIL.ImageOps.exif_transpose(PIL.Image.open(f)).convert("RGB"), except that 16-bit greyscale
+// keeps its high byte. Throws ImageError.
 [[nodiscard]] Image decode(const std::uint8_t* data, std::size_t size, const DecodeOptions& options = {});
 
 // Resizes with Pillow's 8-bit fixed-point arithmetic, byte for byte. `rgb` is [height, width, 3].

@@ -1,17 +1,20 @@
-#include "jpeg.hpp"
-
+// JPEG through libjpeg-turbo, row by row.
 #include <algorithm>
 #include <array>
 #include <csetjmp>
 #include <cstdio>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 // libjpeg's header needs <cstdio> before it.
 #include <jerror.h>
 #include <jpeglib.h>
 
+#include "limits.hpp"
 #include "orientation.hpp"
+#include "reader.hpp"
 
 namespace vitrify::pixels {
 namespace {
@@ -20,6 +23,10 @@ constexpr int kExifMarker = JPEG_APP0 + 1;
 // Cropped decoding has no neighbours to interpolate chroma from at its edges: this many columns more on each side, a
 // full minimum coded unit at its largest, keep the wanted ones exact.
 constexpr int kEdge = 32;
+
+// A progressive file can hold thousands of scans of a few bytes, each of which passes over the whole image. libjpeg's own
+// script has 10, encoders that search for the best one a few dozen; djpeg's -maxscans exists for the same reason.
+constexpr int kMaxScans = 100;
 
 struct ErrorManager {
   jpeg_error_mgr base;  // must come first: libjpeg knows only this
@@ -44,6 +51,14 @@ void on_message(j_common_ptr info, int level) {
 
 void on_output(j_common_ptr /*info*/) {}
 
+void on_progress(j_common_ptr info) {
+  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number > kMaxScans) {
+    auto* manager = reinterpret_cast<ErrorManager*>(info->err);
+    std::snprintf(manager->message.data(), manager->message.size(), "more than %d scans", kMaxScans);
+    std::longjmp(manager->escape, 1);
+  }
+}
+
 int muldiv255(int a, int b) {
   const int product = a * b + 128;
   return ((product >> 8) + product) >> 8;
@@ -64,128 +79,139 @@ bool ends_properly(const std::uint8_t* data, std::size_t size) {
   return size >= 2 && data[size - 2] == 0xFF && data[size - 1] == JPEG_EOI;
 }
 
-}  // namespace
+class JpegReader final : public Reader {
+ public:
+  JpegReader(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);
+  ~JpegReader() override;
 
-struct JpegReader::State {
-  jpeg_decompress_struct info{};
-  ErrorManager errors{};
-  const std::uint8_t* data = nullptr;
-  std::size_t bytes = 0;
-  int orientation = kUpright;
+  Size scale_towards(Size target) override;
+  void read(Range columns, Range rows, const RowSink& sink) override;
+
+ private:
+  void open(const DecodeLimits& limits);
+  void find_orientation();
 
   // Runs calls into libjpeg, whose errors come back by longjmp: `calls` must own nothing that needs destroying.
   template <typename Calls>
   void guarded(const Calls& calls) {
-    if (setjmp(errors.escape) != 0) {
-      throw ImageError(std::string("JPEG: ") + errors.message.data());
+    if (setjmp(errors_.escape) != 0) {
+      throw damaged(Format::jpeg, errors_.message.data());
     }
     calls();
   }
 
-  void find_orientation() {
-    int exif = 0;
-    int xmp = 0;
-    for (jpeg_saved_marker_ptr marker = info.marker_list; marker != nullptr; marker = marker->next) {
-      if (marker->marker == kExifMarker) {
-        exif = exif != 0 ? exif : exif_orientation(marker->data, marker->data_length);
-        xmp = xmp != 0 ? xmp : xmp_orientation(marker->data, marker->data_length);
-      }
-    }
-    orientation = exif > kUpright ? exif : xmp > kUpright ? xmp : kUpright;
-  }
+  jpeg_decompress_struct info_{};
+  jpeg_progress_mgr progress_{};
+  ErrorManager errors_{};
+  const std::uint8_t* data_;
+  std::size_t bytes_;
 };
 
 JpegReader::JpegReader(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits)
-    : state_(std::make_unique<State>()) {
-  State& state = *state_;
-  state.data = data;
-  state.bytes = size;
-  jpeg_decompress_struct& info = state.info;
-  info.err = jpeg_std_error(&state.errors.base);
-  info.err->error_exit = on_error;
-  info.err->emit_message = on_message;
-  info.err->output_message = on_output;
-  state.guarded([&] {
-    jpeg_create_decompress(&info);
-    jpeg_mem_src(&info, data, static_cast<unsigned long>(size));
-    jpeg_save_markers(&info, kExifMarker, 0xFFFF);
-    jpeg_read_header(&info, TRUE);
+    : data_(data), bytes_(size) {
+  try {
+    open(limits);
+  } catch (...) {
+    jpeg_destroy_decompress(&info_);  // a constructor that throws has no destructor
+    throw;
+  }
+}
+
+JpegReader::~JpegReader() { jpeg_destroy_decompress(&info_); }
+
+void JpegReader::open(const DecodeLimits& limits) {
+  info_.err = jpeg_std_error(&errors_.base);
+  info_.err->error_exit = on_error;
+  info_.err->emit_message = on_message;
+  info_.err->output_message = on_output;
+  guarded([&] {
+    jpeg_create_decompress(&info_);
+    progress_.progress_monitor = on_progress;
+    info_.progress = &progress_;
+    jpeg_mem_src(&info_, data_, static_cast<unsigned long>(bytes_));
+    jpeg_save_markers(&info_, kExifMarker, 0xFFFF);
+    jpeg_read_header(&info_, TRUE);
   });
-  const auto pixels = static_cast<std::int64_t>(info.image_width) * static_cast<std::int64_t>(info.image_height);
-  if (pixels > limits.max_pixels) {
-    throw ImageError("the image has too many pixels: " + std::to_string(info.image_width) + " x " +
-                     std::to_string(info.image_height));
-  }
-  const int components = info.num_components;
+  check_dimensions(info_.image_width, info_.image_height, bytes_, limits);
+  const int components = info_.num_components;
   if (components != 1 && components != 3 && components != 4) {
-    throw ImageError("JPEG: " + std::to_string(components) + " components are neither grey, RGB nor CMYK");
+    throw unsupported(Format::jpeg, std::to_string(components) + " components are neither grey, RGB nor CMYK");
   }
-  info.out_color_space = components == 4 ? JCS_CMYK : JCS_RGB;
-  state.find_orientation();
+  info_.out_color_space = components == 4 ? JCS_CMYK : JCS_RGB;
+  size_ = {static_cast<int>(info_.image_width), static_cast<int>(info_.image_height)};
+  find_orientation();
 }
 
-JpegReader::~JpegReader() {
-  if (state_) {
-    jpeg_destroy_decompress(&state_->info);
+void JpegReader::find_orientation() {
+  Metadata metadata;
+  for (jpeg_saved_marker_ptr marker = info_.marker_list; marker != nullptr; marker = marker->next) {
+    const std::string_view segment = view_of(marker->data, marker->data_length);
+    if (marker->marker != kExifMarker) {
+      continue;
+    }
+    if (starts_with(segment, kExifHeader)) {
+      // EXIF of more than 64 KiB goes on in a second segment.
+      metadata.exif += metadata.exif.empty() ? segment : segment.substr(kExifHeader.size());
+    } else if (starts_with(segment, kXmpHeader)) {
+      metadata.xmp = segment.substr(kXmpHeader.size());
+    }
   }
+  orientation_ = orientation_of(metadata);
 }
-
-Size JpegReader::size() const {
-  return {static_cast<int>(state_->info.image_width), static_cast<int>(state_->info.image_height)};
-}
-
-int JpegReader::orientation() const { return state_->orientation; }
 
 Size JpegReader::scale_towards(Size target) {
-  jpeg_decompress_struct& info = state_->info;
-  info.scale_num = 1;
+  info_.scale_num = 1;
   for (const unsigned denominator : {8U, 4U, 2U, 1U}) {
-    info.scale_denom = denominator;
-    state_->guarded([&] { jpeg_calc_output_dimensions(&info); });
-    if (info.output_width >= kScaleMargin * target.width && info.output_height >= kScaleMargin * target.height) {
+    info_.scale_denom = denominator;
+    guarded([&] { jpeg_calc_output_dimensions(&info_); });
+    if (info_.output_width >= kScaleMargin * target.width && info_.output_height >= kScaleMargin * target.height) {
       break;
     }
   }
-  return {static_cast<int>(info.output_width), static_cast<int>(info.output_height)};
+  return {static_cast<int>(info_.output_width), static_cast<int>(info_.output_height)};
 }
 
 void JpegReader::read(Range columns, Range rows, const RowSink& sink) {
-  State& state = *state_;
-  jpeg_decompress_struct& info = state.info;
   JDIMENSION offset = 0;
-  state.guarded([&] {
-    jpeg_start_decompress(&info);
+  guarded([&] {
+    jpeg_start_decompress(&info_);
     const int begin = std::max(0, columns.begin - kEdge);
-    const int end = std::min(static_cast<int>(info.output_width), columns.end + kEdge);
+    const int end = std::min(static_cast<int>(info_.output_width), columns.end + kEdge);
     auto width = static_cast<JDIMENSION>(end - begin);
     offset = static_cast<JDIMENSION>(begin);
-    if (width < info.output_width) {
-      jpeg_crop_scanline(&info, &offset, &width);
+    if (width < info_.output_width) {
+      jpeg_crop_scanline(&info_, &offset, &width);
     }
   });
-  const std::size_t width = info.output_width;
-  const auto channels = static_cast<std::size_t>(info.output_components);
+  const std::size_t width = info_.output_width;
+  const auto channels = static_cast<std::size_t>(info_.output_components);
   std::vector<std::uint8_t> line(width * channels);
   std::vector<std::uint8_t> rgb(channels == 4 ? width * 3 : 0);
   JSAMPROW row = line.data();
-  state.guarded([&] {
+  guarded([&] {
     if (rows.begin > 0) {
-      jpeg_skip_scanlines(&info, static_cast<JDIMENSION>(rows.begin));
+      jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(rows.begin));
     }
   });
   for (int y = rows.begin; y < rows.end; ++y) {
-    state.guarded([&] { jpeg_read_scanlines(&info, &row, 1); });
+    guarded([&] { jpeg_read_scanlines(&info_, &row, 1); });
     if (channels == 4) {
       rgb_from_cmyk(line.data(), width, rgb.data());
     }
     sink(channels == 4 ? rgb.data() : line.data(), static_cast<int>(offset));
   }
-  const JDIMENSION left = info.output_height - static_cast<JDIMENSION>(rows.end);
-  if (left > 0 && !ends_properly(state.data, state.bytes)) {
+  const JDIMENSION left = info_.output_height - static_cast<JDIMENSION>(rows.end);
+  if (left > 0 && !ends_properly(data_, bytes_)) {
     // Nobody needs these rows, but a truncated file is an error wherever the crop lies.
-    state.guarded([&] { jpeg_skip_scanlines(&info, left); });
+    guarded([&] { jpeg_skip_scanlines(&info_, left); });
   }
-  state.guarded([&] { jpeg_abort_decompress(&info); });
+  guarded([&] { jpeg_abort_decompress(&info_); });
+}
+
+}  // namespace
+
+std::unique_ptr<Reader> open_jpeg(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits) {
+  return std::make_unique<JpegReader>(data, size, limits);
 }
 
 }  // namespace vitrify::pixels

@@ -1,64 +1,73 @@
 #include "orientation.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
-#include <string_view>
+#include <optional>
 
 namespace vitrify::pixels {
 namespace {
 
 constexpr std::uint32_t kOrientationTag = 0x0112;  // EXIF 2.32, 4.6.4 A
-constexpr std::string_view kExifHeader{"Exif\0\0", 6};
 constexpr std::string_view kXmpHeader{"http://ns.adobe.com/xap/1.0/\0", 29};
 
 // Bounds-checked integers of either byte order.
 class TiffReader {
  public:
-  TiffReader(const std::uint8_t* data, std::size_t size, bool big_endian)
-      : data_(data), size_(size), big_endian_(big_endian) {}
+  TiffReader(std::string_view data, bool big_endian) : data_(data), big_endian_(big_endian) {}
 
   [[nodiscard]] bool read(std::size_t at, std::size_t bytes, std::uint32_t& value) const {
-    if (at > size_ || bytes > size_ - at) {
+    if (at > data_.size() || bytes > data_.size() - at) {
       return false;
     }
     value = 0;
     for (std::size_t i = 0; i < bytes; ++i) {
-      const std::uint32_t byte = data_[at + (big_endian_ ? i : bytes - 1 - i)];
+      const auto byte = static_cast<std::uint8_t>(data_[at + (big_endian_ ? i : bytes - 1 - i)]);
       value = value << 8 | byte;
     }
     return true;
   }
 
  private:
-  const std::uint8_t* data_;
-  std::size_t size_;
+  std::string_view data_;
   bool big_endian_;
 };
 
-int valid(std::uint32_t value) { return value >= 1 && value <= 8 ? static_cast<int>(value) : kUpright; }
-
-bool starts_with(const std::uint8_t* data, std::size_t size, std::string_view prefix) {
-  return size >= prefix.size() && std::memcmp(data, prefix.data(), prefix.size()) == 0;
+// Bytes of a TIFF integer type, 0 for any other: SHORT, LONG, SBYTE, SSHORT, SLONG, IFD.
+std::size_t integer_bytes(std::uint32_t type) {
+  switch (type) {
+    case 6:
+      return 1;
+    case 3:
+    case 8:
+      return 2;
+    case 4:
+    case 9:
+    case 13:
+      return 4;
+    default:
+      return 0;
+  }
 }
 
-}  // namespace
-
-int exif_orientation(const std::uint8_t* segment, std::size_t size) {
-  if (!starts_with(segment, size, kExifHeader)) {
-    return kUpright;
+// What the first directory says; nothing where it does not say. Values beyond 1 to 8 are said, and turn nothing.
+std::optional<std::uint32_t> exif_orientation(std::string_view exif) {
+  for (int i = 0; i < 2 && starts_with(exif, kExifHeader); ++i) {  // some writers put the header twice
+    exif.remove_prefix(kExifHeader.size());
   }
-  const std::uint8_t* tiff = segment + kExifHeader.size();
-  size -= kExifHeader.size();
-  const bool little = starts_with(tiff, size, std::string_view("II\x2A\0", 4));
-  const bool big = starts_with(tiff, size, std::string_view("MM\0\x2A", 4));
-  if (!little && !big) {
-    return kUpright;
+  if (exif.empty()) {
+    return std::nullopt;
   }
-  const TiffReader reader(tiff, size, big);
+  constexpr std::array<std::string_view, 4> headers = {std::string_view("II\x2A\0", 4), {"MM\0\x2A", 4},
+                                                       {"II\0\x2A", 4}, {"MM\x2A\0", 4}};
+  if (exif.size() < 8 || std::find(headers.begin(), headers.end(), exif.substr(0, 4)) == headers.end()) {
+    return kUpright;  // Pillow gives up here, XMP or not
+  }
+  const TiffReader reader(exif, exif[0] == 'M');
   std::uint32_t directory = 0;
   std::uint32_t entries = 0;
   if (!reader.read(4, 4, directory) || !reader.read(directory, 2, entries)) {
-    return kUpright;
+    return std::nullopt;
   }
   for (std::uint32_t i = 0; i < entries; ++i) {
     const std::size_t entry = static_cast<std::size_t>(directory) + 2 + 12 * static_cast<std::size_t>(i);
@@ -66,36 +75,52 @@ int exif_orientation(const std::uint8_t* segment, std::size_t size) {
     std::uint32_t type = 0;
     std::uint32_t count = 0;
     std::uint32_t value = 0;
-    if (!reader.read(entry, 2, tag)) {
-      return kUpright;
+    if (!reader.read(entry, 2, tag) || !reader.read(entry + 2, 2, type) || !reader.read(entry + 4, 4, count) ||
+        !reader.read(entry + 8, 4, value)) {
+      return std::nullopt;
     }
-    if (tag == kOrientationTag && reader.read(entry + 2, 2, type) && reader.read(entry + 4, 4, count) && count == 1) {
-      const std::size_t bytes = type == 1 ? 1 : type == 3 ? 2 : type == 4 ? 4 : 0;
-      return bytes != 0 && reader.read(entry + 8, bytes, value) ? valid(value) : kUpright;
+    const std::size_t bytes = integer_bytes(type);
+    if (tag != kOrientationTag || type < 1 || type > 13) {
+      continue;
     }
+    if (bytes == 0) {
+      return kUpright;  // there, and no integer: Pillow reads even unsigned bytes as text, which turns nothing
+    }
+    // Of several values the first counts; four bytes and less stand in the entry itself.
+    const std::uint64_t total = std::uint64_t{count} * bytes;
+    const std::size_t at = total > 4 ? value : entry + 8;
+    if (count == 0 || at > exif.size() || total > exif.size() - at || !reader.read(at, bytes, value)) {
+      return count == 0 ? std::optional<std::uint32_t>(kUpright) : std::nullopt;
+    }
+    return value;
   }
-  return kUpright;
+  return std::nullopt;
 }
 
-int xmp_orientation(const std::uint8_t* segment, std::size_t size) {
-  if (!starts_with(segment, size, kXmpHeader)) {
-    return kUpright;
-  }
-  // Pillow looks for tiff:Orientation="N" or tiff:Orientation>N, and takes the first.
-  const std::string_view text(reinterpret_cast<const char*>(segment), size);
+// Pillow looks for tiff:Orientation="N" or tiff:Orientation>N, and takes the first.
+std::optional<std::uint32_t> xmp_orientation(std::string_view text) {
   constexpr std::string_view key = "tiff:Orientation";
   for (std::size_t at = text.find(key); at != std::string_view::npos; at = text.find(key, at + 1)) {
     std::string_view rest = text.substr(at + key.size());
-    const bool attribute = rest.substr(0, 2) == "=\"";
-    const bool element = rest.substr(0, 1) == ">";
-    if (attribute || element) {
+    const bool attribute = starts_with(rest, "=\"");
+    if (attribute || starts_with(rest, ">")) {
       rest.remove_prefix(attribute ? 2 : 1);
       if (!rest.empty() && rest[0] >= '0' && rest[0] <= '9') {
-        return valid(static_cast<std::uint32_t>(rest[0] - '0'));
+        return static_cast<std::uint32_t>(rest[0] - '0');
       }
     }
   }
-  return kUpright;
+  return std::nullopt;
+}
+
+}  // namespace
+
+int orientation_of(const Metadata& metadata) {
+  std::optional<std::uint32_t> value = exif_orientation(metadata.exif);
+  if (!value) {
+    value = xmp_orientation(metadata.xmp);
+  }
+  return value && *value >= 1 && *value <= 8 ? static_cast<int>(*value) : kUpright;
 }
 
 Image upright(Image image, int orientation) {

@@ -4,9 +4,10 @@
 #include <cstring>
 #include <memory>
 
-#include "jpeg.hpp"
+#include "limits.hpp"
 #include "orientation.hpp"
 #include "pipeline.hpp"
+#include "reader.hpp"
 #include "vitrify/image.hpp"
 
 namespace vitrify {
@@ -15,15 +16,25 @@ namespace {
 using pixels::Pipeline;
 using pixels::Range;
 
+// Far above any image, and low enough that no count of taps or bytes of a row overflows.
+constexpr int kMaxSide = 1 << 26;
+
 void check_size(Size size) {
   if (size.width < 1 || size.height < 1) {
+    throw ImageError("the image has no pixels", std::to_string(size.width) + " x " + std::to_string(size.height),
+                     "at least 1 x 1");
+  }
+  if (size.width > kMaxSide || size.height > kMaxSide) {
     throw ImageError("an image of " + std::to_string(size.width) + " x " + std::to_string(size.height) +
-                     " pixels has no pixels");
+                     " pixels is too large to resize");
   }
 }
 
 // Half to even, as Python rounds.
-int round_even(double value) { return static_cast<int>(std::nearbyint(value)); }
+double round_even(double value) { return std::nearbyint(value); }
+
+// A side that a rule asks for: at least one pixel, and no more than an int holds, which check_size then refuses.
+int side(double value) { return static_cast<int>(std::clamp(std::trunc(value), 1.0, kMaxSide + 1.0)); }
 
 // Where the crop lies in the resized image, and where that part lands in the crop; see torchvision's center_crop.
 struct Placement {
@@ -35,7 +46,7 @@ Placement place(int resized, int crop) {
   if (resized < crop) {
     return {{0, resized}, (crop - resized) / 2};
   }
-  const int begin = round_even((resized - crop) / 2.0);
+  const int begin = static_cast<int>(round_even((resized - crop) / 2.0));
   return {{begin, begin + crop}, 0};
 }
 
@@ -128,16 +139,18 @@ Size resized_size(Size image, const Preprocess& spec) {
   if (spec.resize_rule == ResizeRule::squash) {
     return box;
   }
+  Size result;
   if (spec.resize_rule == ResizeRule::shortest && box.width == box.height) {
-    if (image.width <= image.height) {
-      return {box.width, std::max(1, static_cast<int>(box.width * height / width))};
-    }
-    return {std::max(1, static_cast<int>(box.height * width / height)), box.height};
+    result = image.width <= image.height ? Size{box.width, side(box.width * height / width)}
+                                         : Size{side(box.height * width / height), box.height};
+  } else {
+    const double x = width / box.width;
+    const double y = height / box.height;
+    const double ratio = spec.resize_rule == ResizeRule::longest ? std::max(x, y) : std::min(x, y);
+    result = {side(round_even(width / ratio)), side(round_even(height / ratio))};
   }
-  const double x = width / box.width;
-  const double y = height / box.height;
-  const double ratio = spec.resize_rule == ResizeRule::longest ? std::max(x, y) : std::min(x, y);
-  return {std::max(1, round_even(width / ratio)), std::max(1, round_even(height / ratio))};
+  check_size(result);
+  return result;
 }
 
 void preprocess_rgb(const std::uint8_t* rgb, Size size, const Preprocess& spec, float* out) {
@@ -150,24 +163,20 @@ void preprocess_rgb(const std::uint8_t* rgb, Size size, const Preprocess& spec, 
 
 void preprocess_encoded(const std::uint8_t* data, std::size_t size, const Preprocess& spec,
                         const DecodeOptions& options, float* out) {
-#ifdef VITRIFY_JPEG
-  if (format_of(data, size) == Format::jpeg) {
-    pixels::JpegReader reader(data, size, options.limits);
-    if (reader.orientation() == pixels::kUpright) {
-      // Rows go from the decoder straight into the resize: the whole image is never in memory.
-      const Size resized = resized_size(reader.size(), spec);
-      const Size scaled = options.fast ? reader.scale_towards(resized) : reader.size();
-      const TensorWriter writer(resized, spec);
-      Pipeline pipeline(scaled, resized, writer.columns(), writer.rows(), spec.interpolation);
-      reader.read(pipeline.input_columns(), pipeline.input_rows(),
-                  [&pipeline](const std::uint8_t* row, int column) { pipeline.push(row, column); });
-      writer.write(pipeline, out);
-      return;
-    }
+  const auto reader = pixels::open(data, size, options.limits);
+  if (reader->orientation() != pixels::kUpright) {
+    const Image image = pixels::decode(*reader);
+    preprocess_rgb(image.rgb.data(), image.size, spec, out);
+    return;
   }
-#endif
-  const Image image = decode(data, size, options);
-  preprocess_rgb(image.rgb.data(), image.size, spec, out);
+  // Rows go from the decoder straight into the resize: the whole image is never in memory.
+  const Size resized = resized_size(reader->size(), spec);
+  const Size scaled = options.fast ? reader->scale_towards(resized) : reader->size();
+  const TensorWriter writer(resized, spec);
+  Pipeline pipeline(scaled, resized, writer.columns(), writer.rows(), spec.interpolation);
+  reader->read(pipeline.input_columns(), pipeline.input_rows(),
+               [&pipeline](const std::uint8_t* row, int column) { pipeline.push(row, column); });
+  writer.write(pipeline, out);
 }
 
 }  // namespace vitrify

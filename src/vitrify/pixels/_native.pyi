@@ -33,15 +33,18 @@ class Preprocess:
         fill: Sequence[int],
     ) -> None: ...
 
+class DecodeLimits:
+    def __init__(self, max_bytes: int, max_pixels: int, max_ratio: int) -> None: ...
+
 def is_jpeg(data: bytes) -> bool: ...
-def decode(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]: ...
+def decode(data: bytes, limits: DecodeLimits) -> npt.NDArray[np.uint8]: ...
 def resize(
     rgb: npt.NDArray[np.uint8], width: int, height: int, interpolation: Interpolation
 ) -> npt.NDArray[np.uint8]: ...
 def preprocess(
     images: list[bytes | npt.NDArray[np.uint8]],
     spec: Preprocess,
-    max_pixels: int,
+    limits: DecodeLimits,
     fast: bool,
     out: npt.NDArray[np.float32],
     threads: int,

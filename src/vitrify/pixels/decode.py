@@ -12,17 +12,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vitrify.errors import ImageError
 from vitrify.pixels import _native
+from vitrify.pixels.limits import DEFAULT_LIMITS, DecodeLimits
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 """What an image folder is searched for, without regard to case."""
 
-MAX_PIXELS = 178_956_970
-"""Pillow's own threshold (`PIL.Image.MAX_IMAGE_PIXELS`); above it nothing is allocated."""
-
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+def decode(data: bytes, *, limits: DecodeLimits = DEFAULT_LIMITS) -> npt.NDArray[np.uint8]:
     """Decodes the first frame of an encoded image to the pixels that timm and torchvision train on.
 
     The result is `PIL.ImageOps.exif_transpose(PIL.Image.open(f)).convert("RGB")`: EXIF orientation is applied, alpha is
@@ -33,54 +31,37 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8
 
     Args:
         data: JPEG, PNG, WebP, BMP, or any other format that Pillow reads.
-        max_pixels: Larger images are refused before memory is taken for them.
+        limits: What the file may ask for; checked before memory is taken for its pixels.
 
     Returns:
         `[H, W, 3]` uint8 RGB.
 
     Raises:
-        ImageError: No image, a truncated or damaged one, or one of too many pixels.
+        ImageError: No image, a truncated or damaged one, or one beyond the limits.
     """
     if _native.is_jpeg(data):
         try:
-            return _native.decode(data, max_pixels)
+            return _native.decode(data, limits.native())
         except ValueError as error:
-            raise native_error(str(error), max_pixels) from None
-    return _decode_with_pillow(data, max_pixels)
+            raise limits.native_error(str(error)) from None
+    return _decode_with_pillow(data, limits)
 
 
-def native_error(message: str, max_pixels: int) -> ImageError:
-    """An error of the native core in the house's form: `what: got`."""
-    what, _, got = message.partition(": ")
-    if "too many pixels" in what:
-        return too_many_pixels(got, max_pixels)
-    return ImageError("the image is damaged or truncated", got=message, hint="open it in a viewer, or replace it")
-
-
-def too_many_pixels(got: str, max_pixels: int) -> ImageError:
-    """The refusal of an image that is too large."""
-    return ImageError(
-        "the image has too many pixels",
-        got=got,
-        expected=f"at most {max_pixels:,} pixels",
-        hint="scale it down, or raise max_pixels if the source is trusted",
-    )
-
-
-def _decode_with_pillow(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
+def _decode_with_pillow(data: bytes, limits: DecodeLimits) -> npt.NDArray[np.uint8]:
+    limits.check_bytes(len(data))
     try:
         with warnings.catch_warnings():
-            # The limit is checked here, exactly, and metadata that is damaged does not spoil the pixels.
+            # The limits are checked here, exactly, and metadata that is damaged does not spoil the pixels.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
-                if image.width * image.height > max_pixels:
-                    raise too_many_pixels(f"{image.width} x {image.height}", max_pixels)
+                limits.check_dimensions(image.width, image.height, len(data))
                 image.load()
                 return rgb_from_pillow(image)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise too_many_pixels(str(error), max_pixels) from error
+        # Pillow's own guard, at twice its threshold, which only a larger `max_pixels` lets an image reach.
+        raise ImageError("the image has too many pixels for Pillow", got=error) from error
     except UnidentifiedImageError as error:
         raise ImageError("not an image", got=_beginning(data), expected="JPEG, PNG, WebP or BMP") from error
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError, OverflowError) as error:

@@ -15,7 +15,8 @@ from PIL import Image
 
 from vitrify.errors import ImageError
 from vitrify.pixels import _native
-from vitrify.pixels.decode import MAX_PIXELS, decode, native_error, rgb_from_pillow
+from vitrify.pixels.decode import decode, rgb_from_pillow
+from vitrify.pixels.limits import DEFAULT_LIMITS, DecodeLimits
 from vitrify.pixels.resize import checked_rgb
 from vitrify.spec import Preprocess
 
@@ -28,7 +29,7 @@ def preprocess(
     spec: Preprocess,
     *,
     threads: int | None = None,
-    max_pixels: int = MAX_PIXELS,
+    limits: DecodeLimits = DEFAULT_LIMITS,
     fast_decode: bool = False,
 ) -> npt.NDArray[np.float32]:
     """Decodes, resizes, crops and normalises a batch.
@@ -40,7 +41,7 @@ def preprocess(
         images: What to prepare.
         spec: How.
         threads: Images prepared at once, without Python's lock; by default one a core.
-        max_pixels: Larger images are refused before memory is taken for them.
+        limits: What an encoded image may ask for; checked before memory is taken for its pixels.
         fast_decode: Let libjpeg decode at 1/2, 1/4 or 1/8 where the image is at least twice as large as needed even
             so. Faster, and no longer Pillow's pixels.
 
@@ -53,14 +54,14 @@ def preprocess(
     batch = np.empty((len(images), 3, spec.crop_height, spec.crop_width), np.float32)
     workers = max(1, min(len(images), threads or os.cpu_count() or 1))
     if workers == 1:
-        sources = [_native_source(image, max_pixels) for image in images]
+        sources = [_native_source(image, limits) for image in images]
     else:
         with ThreadPoolExecutor(workers) as pool:
-            sources = list(pool.map(_native_source, images, [max_pixels] * len(images)))
-    failures = _native.preprocess(sources, _native_spec(spec), max_pixels, fast_decode, batch, workers)
+            sources = list(pool.map(_native_source, images, [limits] * len(images)))
+    failures = _native.preprocess(sources, _native_spec(spec), limits.native(), fast_decode, batch, workers)
     for image, failure in zip(images, failures, strict=True):
         if failure:
-            raise _named(native_error(failure, max_pixels), image)
+            raise _named(limits.native_error(failure), image)
     return batch
 
 
@@ -70,7 +71,7 @@ def read_rgb(image: ImageSource) -> npt.NDArray[np.uint8]:
     Raises:
         ImageError: It cannot be read, or an array is not `[H, W, 3]` uint8.
     """
-    source = _native_source(image, MAX_PIXELS)
+    source = _native_source(image, DEFAULT_LIMITS)
     if not isinstance(source, bytes):
         return source
     try:
@@ -79,24 +80,27 @@ def read_rgb(image: ImageSource) -> npt.NDArray[np.uint8]:
         raise _named(error, image) from error
 
 
-def _native_source(image: ImageSource, max_pixels: int) -> bytes | npt.NDArray[np.uint8]:
+def _native_source(image: ImageSource, limits: DecodeLimits) -> bytes | npt.NDArray[np.uint8]:
     """What the native core takes: the bytes of a JPEG as they are, anything else as pixels."""
     if isinstance(image, Image.Image):
         return rgb_from_pillow(image)
     if isinstance(image, np.ndarray):
         return checked_rgb(image)
-    data = image if isinstance(image, bytes) else _read(Path(image))
+    data = image if isinstance(image, bytes) else _read(Path(image), limits)
     if _native.is_jpeg(data):
         return data
     try:
-        return decode(data, max_pixels=max_pixels)
+        return decode(data, limits=limits)
     except ImageError as error:
         raise _named(error, image) from error
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limits: DecodeLimits) -> bytes:
     try:
+        limits.check_bytes(path.stat().st_size)
         return path.read_bytes()
+    except ImageError as error:
+        raise _named(error, path) from None
     except IsADirectoryError as error:
         raise ImageError(f"{path} is a directory", expected="an image file") from error
     except OSError as error:

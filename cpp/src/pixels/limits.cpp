@@ -1,0 +1,88 @@
+#include "limits.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace vitrify {
+namespace {
+
+// The four parts as one text, laid out as vitrify.errors does in Python.
+std::string joined(const std::string& problem, const std::string& got, const std::string& expected,
+                   const std::string& hint) {
+  std::string text = problem;
+  if (!got.empty()) {
+    text += "\n  got: " + got;
+  }
+  if (!expected.empty()) {
+    text += "\n  expected: " + expected;
+  }
+  if (!hint.empty()) {
+    text += "\nhint: " + hint;
+  }
+  return text;
+}
+
+// 178,956,970 is easier to read than 178956970.
+std::string grouped(std::int64_t number) {
+  std::string digits = std::to_string(number);
+  for (std::size_t at = digits.size(); at > 3; at -= 3) {
+    digits.insert(at - 3, ",");
+  }
+  return digits;
+}
+
+}  // namespace
+
+ImageError::ImageError(std::string problem, std::string got, std::string expected, std::string hint)
+    : std::runtime_error(joined(problem, got, expected, hint)),
+      problem_(std::move(problem)),
+      got_(std::move(got)),
+      expected_(std::move(expected)),
+      hint_(std::move(hint)) {}
+
+namespace pixels {
+
+void check_bytes(std::size_t bytes, const DecodeLimits& limits) {
+  if (bytes == 0) {
+    throw ImageError("not an image", "an empty file");
+  }
+  if (static_cast<std::uint64_t>(bytes) > static_cast<std::uint64_t>(std::max<std::int64_t>(limits.max_bytes, 0))) {
+    throw ImageError("the image file is too large", grouped(static_cast<std::int64_t>(bytes)) + " bytes",
+                     "at most " + grouped(limits.max_bytes) + " bytes",
+                     "raise max_bytes if the source is trusted");
+  }
+}
+
+void check_dimensions(std::int64_t width, std::int64_t height, std::size_t bytes, const DecodeLimits& limits) {
+  const std::string size = std::to_string(width) + " x " + std::to_string(height);
+  if (width < 1 || height < 1) {
+    throw ImageError("the image has no pixels", size, "at least 1 x 1");
+  }
+  if (width > kMaxSide || height > kMaxSide) {
+    throw ImageError("the image has too long a side", size, "at most " + grouped(kMaxSide) + " pixels a side");
+  }
+  if (width * height > limits.max_pixels) {
+    throw ImageError("the image has too many pixels", size, "at most " + grouped(limits.max_pixels) + " pixels",
+                     "scale it down, or raise max_pixels if the source is trusted");
+  }
+  const std::int64_t ratio = 3 * width * height / std::max(static_cast<std::int64_t>(bytes), kSmallFile);
+  if (ratio > limits.max_ratio) {
+    throw ImageError("the image file is too small for its pixels",
+                     size + " in " + grouped(static_cast<std::int64_t>(bytes)) + " bytes",
+                     "at most " + grouped(limits.max_ratio) + " decoded bytes for each of the file's",
+                     "store it less compressed, or raise max_ratio if the source is trusted");
+  }
+}
+
+ImageError damaged(Format format, const std::string& detail) {
+  return ImageError("the image is damaged or truncated", std::string(name_of(format)) + ": " + detail, {},
+                    "open it in a viewer, or replace it");
+}
+
+ImageError unsupported(Format format, const std::string& detail) {
+  return ImageError("the image is of a kind that is not supported", std::string(name_of(format)) + ": " + detail, {},
+                    "convert it to JPEG or PNG");
+}
+
+}  // namespace pixels
+}  // namespace vitrify
