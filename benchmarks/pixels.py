@@ -91,7 +91,9 @@ def _torchvision() -> dict[str, Peer]:
         ]
     )
     return {
-        "torchvision (uint8)": lambda data: transform(decode_jpeg(torch.frombuffer(data, dtype=torch.uint8))).numpy()
+        "torchvision (uint8)": lambda data: transform(
+            decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        ).numpy()
     }
 
 
