@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -10,6 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vitrify.errors import StorageError
+
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether an error means that a disk or a quota is full."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 @contextlib.contextmanager

@@ -93,6 +93,9 @@ def test_eval(artifact: Path, photos: Path, tmp_path: Path, capsys: Captured) ->
     assert run(["eval", str(artifact), str(photos)]) == 0
     assert "95% interval" in capsys.readouterr().out
     assert run(["eval", str(artifact), str(photos), "--min-top1", "1.0"]) == 1
+    assert "below --min-top1" in capsys.readouterr().err
+    assert run(["eval", str(artifact), str(photos), "--min-top1", "97"]) == 2
+    assert run(["eval", str(artifact), str(photos), "--confusion", str(tmp_path / "confusion.txt")]) == 2
 
 
 def test_inspect(artifact: Path, checkpoint: Path, capsys: Captured) -> None:
@@ -195,3 +198,72 @@ def test_model_kwargs_are_words(capsys: Captured, monkeypatch: pytest.MonkeyPatc
     assert config.model_kwargs == {"patch_size": 8, "class_token": False, "pool": "avg"}
     assert run(["train", "D", "-o", "R", "--model-kwargs", "depth"]) == 2
     assert "NAME=VALUE" in capsys.readouterr().err
+
+
+def test_export_as_json(checkpoint: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert run(["export", str(checkpoint), "-o", str(tmp_path / "m.onnx"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["path"] == str(tmp_path / "m.onnx")
+    assert result["exporter"] == "dynamo"
+
+
+def test_export_to_a_full_disk_blames_the_disk(checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "m.onnx"
+    target.write_bytes(b"old")
+    program = f"""
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+from vitrify.cli.app import run
+sys.exit(run(["export", {str(checkpoint)!r}, "-o", {str(target)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "cannot write" in done.stderr
+    assert "torchscript" not in done.stderr
+    assert target.read_bytes() == b"old"
+
+
+def test_a_full_standard_output(artifact: Path, photos: Path) -> None:
+    for command in ("predict", "inspect"):
+        arguments = [command, str(artifact), *([str(photos)] if command == "predict" else []), "--json"]
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "vitrify", *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert done.returncode == 2
+        assert "cannot write the output" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_names_from_print0_and_an_empty_standard_input(artifact: Path, photos: Path) -> None:
+    command = [sys.executable, "-m", "vitrify", "predict", str(artifact), "-", "--json"]
+    names = [str(path) for path in sorted((photos / "rose").iterdir())]
+    done = subprocess.run(command, input="\0".join(names).encode() + b"\0", capture_output=True, check=True)
+    assert [json.loads(line)["image"] for line in done.stdout.splitlines()] == names
+    done = subprocess.run(command, input=b"", capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"standard input is empty" in done.stderr
+
+
+def test_an_unknown_option_is_no_image(artifact: Path, photos: Path, capsys: Captured) -> None:
+    assert run(["predict", str(artifact), str(photos), "--foo"]) == 2
+    assert "--foo" in capsys.readouterr().err
+
+
+def test_a_graph_and_a_spec_of_different_models(artifact: Path, photos: Path, tmp_path: Path, capsys: Captured) -> None:
+    import onnx
+
+    from vitrify.conversion import embed_spec
+    from vitrify.spec import read_spec
+
+    model = onnx.load(artifact)
+    embed_spec(model, read_spec(artifact).replace(labels=LABELS[:-1], golden=()))
+    onnx.save(model, tmp_path / "other.onnx")
+    for arguments in (["predict", str(tmp_path / "other.onnx"), str(photos)], ["verify", str(tmp_path / "other.onnx")]):
+        assert run(arguments) == 2
+        assert "disagree" in capsys.readouterr().err

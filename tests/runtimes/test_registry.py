@@ -19,13 +19,16 @@ def test_a_folder_is_a_checkpoint(tmp_path: Path) -> None:
     assert pick_runtime(tmp_path, "torch").name == "torch"
 
 
-def test_names_and_files_that_do_not_go_together() -> None:
+def test_names_and_files_that_do_not_go_together(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"expected: auto, openvino"):
         pick_runtime("m.onnx", "tensorflow")
     with pytest.raises(OptionError, match="torch runtime cannot run"):
         pick_runtime("m.onnx", "torch")
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(ArtifactError, match="no runtime runs"):
-        pick_runtime("notes.txt")
+        pick_runtime(tmp_path / "notes.txt")
+    with pytest.raises(ArtifactError, match="no such file"):
+        pick_runtime(tmp_path / "gone.txt")
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from vitrify.errors import OptionError
+from vitrify.errors import OptionError, StorageError
 from vitrify.files import atomic_path
 from vitrify.spec import SPEC_KEY, ModelSpec
 
@@ -34,4 +35,9 @@ def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, spec: ModelS
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
         # One key only: safetensors writes several in no fixed order, and equal weights should be equal files.
-        save_file(tensors, temporary, metadata={SPEC_KEY: spec.to_json()})
+        try:
+            save_file(tensors, temporary, metadata={SPEC_KEY: spec.to_json()})
+        except SafetensorError as error:  # its own type, also for what the operating system says
+            raise StorageError(
+                f"cannot write {path}", got=error, hint=f"check the space and rights of {path.parent}"
+            ) from error

@@ -19,7 +19,7 @@ from PIL import Image
 from vitrify.classifier.postprocess import LabelScore, probabilities, top_labels
 from vitrify.errors import ImageError, OptionError
 from vitrify.pixels import ImageSource, preprocess
-from vitrify.runtimes import Runtime, RuntimeOptions, has_native_bf16, pick_runtime
+from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, has_native_bf16, pick_runtime
 from vitrify.spec import ModelSpec, Precision
 
 if TYPE_CHECKING:
@@ -102,7 +102,11 @@ class Classifier:
         top_k: int = 5,
         like: ModelSpec | None = None,
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("top_k", top_k), ("threads", threads or 1)):
+        for name, value in (
+            ("batch_size", batch_size),
+            ("top_k", top_k),
+            ("threads", 1 if threads is None else threads),
+        ):
             if value < 1:
                 raise OptionError(f"{name} is not positive", got=value, expected="1 or more")
         self.path = Path(path)
@@ -116,6 +120,7 @@ class Classifier:
         chosen: Precision = _automatic_precision(early, row.name) if precision == "auto" else precision
         self._runtime: Runtime = kind(self.path, RuntimeOptions(precision=chosen, threads=threads, like=like)).open()
         self.spec: ModelSpec = early or self._runtime.spec
+        check_outputs(self._runtime, self.spec)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="vitrify-pixels")
 
     @property

@@ -19,7 +19,7 @@ def expand_sources(names: Iterable[str], *, stdin: BinaryIO | None = None) -> li
     Args:
         names: A file is taken as it is, whatever its suffix; a folder is searched at every depth; a name with `*`, `?`
             or `[` that is no file is a glob, with `**` for every depth; `-` is standard input, which holds either one
-            encoded image or one path a line.
+            encoded image or paths, one a line or each ended by a NUL.
         stdin: Where `-` is read.
 
     Returns:
@@ -42,15 +42,20 @@ def _expand(name: str, stdin: BinaryIO | None) -> Iterator[ImageSource]:
         if data.startswith(_SIGNATURES):
             yield data
             return
-        yield from filter(None, data.decode(errors="surrogateescape").splitlines())
+        text = data.decode(errors="surrogateescape")
+        # `find -print0` ends each name with a NUL, since names may hold line breaks.
+        names = [line for line in (text.split("\0") if "\0" in text else text.splitlines()) if line]
+        if not names:
+            raise InputError("standard input is empty", expected="an encoded image, or one path a line")
+        yield from names
     elif path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         if not found:
             raise InputError(f"no images in {name}/", expected="files ending in " + ", ".join(IMAGE_SUFFIXES))
         yield from map(str, found)
     elif not path.exists() and glob.has_magic(name):
-        names = glob.glob(name, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-        matches = sorted(match for match in names if Path(match).is_file())
+        matched = glob.glob(name, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+        matches = sorted(match for match in matched if Path(match).is_file())
         if not matches:
             raise InputError(f"nothing matches {name}", hint="check the pattern")
         yield from matches

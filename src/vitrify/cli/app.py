@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from vitrify import __version__
 from vitrify.cli.console import err, print_error, print_json
-from vitrify.errors import VitrifyError
+from vitrify.errors import StorageError, VitrifyError
 
 INTERRUPTED = 130
 """What shells report for Ctrl-C: 128 + SIGINT."""
@@ -40,6 +40,7 @@ def make_app(*, resolved: bool = False) -> App:
         help="From a Vision Transformer checkpoint or an image folder to a verified, fast, self-describing artifact.",
         version=f"vitrify {__version__}",
         help_flags=["--help", "-h"],
+        suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
     )
     for order, (name, target) in enumerate(COMMANDS.items()):
@@ -58,8 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(tokens))
 
 
-def run(tokens: Sequence[str]) -> int:
+def run(tokens: Sequence[str]) -> int:  # noqa: PLR0911 - one return a way to end
     """Runs one command and gives its exit code; a user's mistake never shows a traceback."""
+    if sys.stdout is None:
+        err.print("error: standard output is closed")
+        return 2
     try:
         # Without a command, the overview is what is shown.
         result = make_app(resolved=not set(tokens) & set(COMMANDS))(
@@ -69,6 +73,7 @@ def run(tokens: Sequence[str]) -> int:
             print_error=True,
             error_console=err,
         )
+        sys.stdout.flush()
     except CycloptsError:
         return 2
     except VitrifyError as error:
@@ -76,11 +81,20 @@ def run(tokens: Sequence[str]) -> int:
             print_json({"error": {"kind": type(error).__name__, "message": str(error)}})
         print_error(error)
         return error.exit_code
+    except BrokenPipeError:
+        _discard_stdout()  # somebody downstream, such as `head`, has read enough
+        return 0
+    except OSError as error:
+        # Everything else that reads or writes has an error of its own: this is stdout.
+        print_error(StorageError("cannot write the output", got=error.strerror or error))
+        _discard_stdout()
+        return 2
     except KeyboardInterrupt:
         err.print("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # Somebody downstream, such as `head`, has read enough. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return result if isinstance(result, int) else 0
+
+
+def _discard_stdout() -> None:
+    # Python flushes once more at exit, and would complain again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

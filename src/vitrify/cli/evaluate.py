@@ -43,8 +43,13 @@ def evaluate(
         json: Print the result as JSON on stdout.
     """
     from vitrify.classifier import Classifier
+    from vitrify.errors import GateError, OptionError
     from vitrify.verify import confusion_picture, evaluate_folder
 
+    if min_top1 is not None and not 0 <= min_top1 <= 1:
+        raise OptionError("--min-top1 is out of range", got=min_top1, expected="0 to 1, such as 0.97")
+    if confusion is not None and confusion.suffix.lower() != ".png":
+        raise OptionError("the confusion matrix is a PNG", got=confusion, expected="a name ending in .png")
     with Classifier(
         artifact, runtime=runtime, precision=precision, batch_size=batch_size, threads=threads
     ) as classifier:
@@ -57,5 +62,7 @@ def evaluate(
         for table in evaluation_tables(result):
             out.print(table)
     if min_top1 is not None and result.top1 < min_top1:
-        return 1
+        raise GateError(
+            "the accuracy is below --min-top1", got=f"{result.top1:.2%}", expected=f"{min_top1:.2%} or more"
+        )
     return 2 if result.failures else 0

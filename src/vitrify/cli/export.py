@@ -77,5 +77,7 @@ def export(
         return 0
     out.print(verification_table(result.verification))
     out.print(side_by_side_table(result.answers))
+    for note in result.notes:
+        out.print(f"note: {note}")
     out.print(f"wrote {result.path}  {result.size_bytes / 1e6:.1f} MB, by {result.exporter}")
     return 0

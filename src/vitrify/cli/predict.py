@@ -11,7 +11,7 @@ from vitrify.cli.console import TerminalProgress
 
 def predict(
     artifact: Path,
-    images: Annotated[list[str], Parameter(allow_leading_hyphen=True)],
+    images: Annotated[list[str], Parameter(allow_leading_hyphen=True)],  # for -, which is standard input
     /,
     *,
     format: Literal["table", "jsonl", "csv"] = "table",
@@ -41,7 +41,11 @@ def predict(
     """
     from vitrify.classifier import Classifier, Failure, expand_sources
     from vitrify.cli.answers import AnswerWriter
+    from vitrify.errors import OptionError
 
+    for name in images:
+        if name.startswith("-") and name != "-" and not Path(name).exists():
+            raise OptionError(f"unknown option {name}", expected="an option of vitrify predict --help, or an image")
     sources = expand_sources(images, stdin=sys.stdin.buffer)
     failed = 0
     with Classifier(

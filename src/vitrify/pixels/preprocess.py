@@ -105,6 +105,8 @@ def _read(path: Path, limits: DecodeLimits) -> bytes:
         raise ImageError(f"{path} is a directory", expected="an image file") from error
     except OSError as error:
         raise ImageError(f"cannot read {path}", got=error.strerror or error) from error
+    except ValueError as error:  # a NUL in the name
+        raise ImageError(f"cannot read {str(path)!r}", got=error) from error
 
 
 def _named(error: ImageError, image: ImageSource) -> ImageError:

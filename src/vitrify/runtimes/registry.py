@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vitrify.errors import ArtifactError, MissingExtraError, OptionError
 from vitrify.runtimes.base import Runtime, RuntimeOptions
+from vitrify.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def runtimes_for(path: str | os.PathLike[str]) -> tuple[RuntimeRow, ...]:
     """
     path = Path(path)
     rows = [row for row in RUNTIMES if path.suffix in row.suffixes or (path.is_dir() and row.name == "torch")]
+    if not rows and not path.exists():
+        raise ArtifactError(f"no such file: {path}", hint="check the path")
     if not rows:
         raise ArtifactError(
             f"no runtime runs {path}",
@@ -112,6 +115,23 @@ def open_runtime(path: str | os.PathLike[str], name: str = "auto", options: Runt
         RuntimeFailureError: The runtime refuses the file.
     """
     return pick_runtime(path, name).load()(path, options).open()
+
+
+def check_outputs(runtime: Runtime, spec: ModelSpec) -> None:
+    """Holds an open model to its spec: the output that is named there, with a logit for each label.
+
+    Raises:
+        ArtifactError: The graph and the spec are not of one model.
+    """
+    shapes = {info.name: info.shape for info in runtime.describe().outputs}
+    classes = shapes.get(spec.output.name, (None, 0))[-1]
+    if classes not in (None, len(spec.labels)):
+        raise ArtifactError(
+            f"the graph and the spec of {runtime.path} disagree",
+            got=", ".join(map(str, runtime.describe().outputs)),
+            expected=f"{spec.output.name} with {len(spec.labels)} logits, one a label",
+            hint="export the artifact again",
+        )
 
 
 @functools.cache

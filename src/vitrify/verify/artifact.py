@@ -9,7 +9,7 @@ from pathlib import Path
 from vitrify.errors import OptionError
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
-from vitrify.runtimes import RuntimeOptions, RuntimeRow, open_runtime, pick_runtime, runtimes_for
+from vitrify.runtimes import RuntimeOptions, RuntimeRow, check_outputs, open_runtime, pick_runtime, runtimes_for
 from vitrify.spec import Check, ModelSpec, Precision, Verification, golden_batch, golden_logits
 from vitrify.verify.compare import Candidate, Probe, compare, gate_for, infer_with, standard_probes
 from vitrify.verify.record import record
@@ -54,6 +54,7 @@ def verify_artifact(
     for row in rows:
         with open_runtime(path, row.name, RuntimeOptions(precision=precision)) as candidate:
             spec = spec or candidate.spec
+            check_outputs(candidate, spec)
             versions |= candidate.versions()
             judged = Candidate(
                 runtime=row.name, precision=precision, infer=infer_with(candidate, spec), gate=gate_for(precision)

@@ -17,8 +17,8 @@ from torch import nn
 from vitrify import __version__
 from vitrify.checkpoints import Checkpoint, Overrides, load_checkpoint, spec_from_checkpoint
 from vitrify.conversion import EXPORTERS, check_form, embed_spec, simplify
-from vitrify.errors import GateError, OptionError, VitrifyError
-from vitrify.files import atomic_path, sha256_of
+from vitrify.errors import GateError, OptionError, StorageError, VitrifyError
+from vitrify.files import atomic_path, no_room, sha256_of
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import RuntimeOptions, has_native_bf16, open_runtime, runtimes_for
@@ -126,6 +126,12 @@ def onnx_from_checkpoint(
             if failed:
                 raise GateError("fp32 gate", got="; ".join(map(describe, failed)))
         except Exception as error:  # whatever an exporter or a runtime raises, the next exporter may do better
+            if no_room(error):
+                raise StorageError(
+                    "cannot write the graph that is to be compared",
+                    got=error.strerror if isinstance(error, OSError) else error,
+                    hint="free space in the folder for temporary files (TMPDIR)",
+                ) from error
             failures.append(f"{name}: {_reason(error)}")
             progress.say(f"{name} failed: {_reason(error)}")
             continue
