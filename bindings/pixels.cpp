@@ -1,6 +1,8 @@
 // The pixel core for Python. Shapes and types are checked in vitrify/pixels; here only memory is handed over.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -9,11 +11,14 @@
 #include <array>
 #include <atomic>
 #include <exception>
+#include <new>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "limits.hpp"
 #include "vitrify/image.hpp"
 
 namespace nb = nanobind;
@@ -59,16 +64,32 @@ Source source_of(nb::handle object) {
   return source;
 }
 
-// Prepares every image on `threads` threads, without the GIL. Gives one message an image, empty where it went well.
-std::vector<std::string> preprocess(nb::list images, const vitrify::Preprocess& spec,
-                                    const vitrify::DecodeOptions& options,
-                                    nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu> out, int threads) {
+// What an image failed with: problem, got, expected, hint.
+using Failure = std::array<std::string, 4>;
+
+Failure failure_of(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const vitrify::ImageError& refused) {
+    return {refused.problem(), refused.got(), refused.expected(), refused.hint()};
+  } catch (const std::bad_alloc&) {
+    return {"not enough memory for the image", "", "", "lower the limits, or prepare fewer images at once"};
+  } catch (const std::exception& other) {
+    return {"the image cannot be prepared", other.what(), "", ""};
+  }
+}
+
+// Prepares every image on `threads` threads, without the GIL. Gives one failure an image, none where it went well.
+std::vector<std::optional<Failure>> preprocess(nb::list images, const vitrify::Preprocess& spec,
+                                               const vitrify::DecodeOptions& options,
+                                               nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu> out,
+                                               int threads) {
   std::vector<Source> sources;
   sources.reserve(images.size());
   for (nb::handle image : images) {
     sources.push_back(source_of(image));
   }
-  std::vector<std::string> failures(sources.size());
+  std::vector<std::optional<Failure>> failures(sources.size());
   float* memory = out.data();
   const std::size_t stride = 3 * static_cast<std::size_t>(spec.crop.width) * static_cast<std::size_t>(spec.crop.height);
   if (out.size() != stride * sources.size()) {
@@ -85,8 +106,8 @@ std::vector<std::string> preprocess(nb::list images, const vitrify::Preprocess& 
         } else {
           vitrify::preprocess_rgb(source.data, source.size, spec, memory + i * stride);
         }
-      } catch (const std::exception& error) {
-        failures[i] = *error.what() != '\0' ? error.what() : "unknown failure";
+      } catch (...) {
+        failures[i] = failure_of(std::current_exception());
       }
     }
   };
@@ -110,7 +131,21 @@ std::vector<std::string> preprocess(nb::list images, const vitrify::Preprocess& 
 }  // namespace
 
 NB_MODULE(_native, module) {
-  nb::exception<vitrify::ImageError>(module, "NativeImageError", PyExc_ValueError);
+  // Its arguments are the four parts of a failure.
+  const nb::object image_error =
+      nb::steal(PyErr_NewException("vitrify.pixels._native.NativeImageError", PyExc_ValueError, nullptr));
+  module.attr("NativeImageError") = image_error;
+  nb::register_exception_translator(
+      [](const std::exception_ptr& error, void* type) {
+        try {
+          std::rethrow_exception(error);
+        } catch (const vitrify::ImageError&) {
+          const Failure parts = failure_of(error);
+          const nb::tuple arguments = nb::make_tuple(parts[0], parts[1], parts[2], parts[3]);
+          PyErr_SetObject(static_cast<PyObject*>(type), arguments.ptr());
+        }
+      },
+      image_error.ptr());
 
   nb::enum_<vitrify::Interpolation>(module, "Interpolation")
       .value("nearest", vitrify::Interpolation::nearest)
@@ -126,35 +161,49 @@ NB_MODULE(_native, module) {
       .value("longest", vitrify::ResizeRule::longest);
 
   nb::class_<vitrify::Preprocess>(module, "Preprocess")
-      .def("__init__",
-           [](vitrify::Preprocess* self, vitrify::ResizeRule rule, std::pair<int, int> box, std::pair<int, int> crop,
-              vitrify::Interpolation interpolation, const std::vector<double>& mean, const std::vector<double>& std,
-              const std::vector<int>& fill) {
-             auto* made = new (self) vitrify::Preprocess();
-             made->resize_rule = rule;
-             made->resize_box = {box.first, box.second};
-             made->crop = {crop.first, crop.second};
-             made->interpolation = interpolation;
-             for (std::size_t c = 0; c < 3; ++c) {
-               made->mean[c] = static_cast<float>(mean.at(c));
-               made->std[c] = static_cast<float>(std.at(c));
-               made->fill[c] = static_cast<std::uint8_t>(fill.at(c));
-             }
-           },
-           "rule"_a, "box"_a, "crop"_a, "interpolation"_a, "mean"_a, "std"_a, "fill"_a);
+      .def(
+          "__init__",
+          [](vitrify::Preprocess* self, vitrify::ResizeRule rule, std::pair<int, int> box, std::pair<int, int> crop,
+             vitrify::Interpolation interpolation, const std::vector<double>& mean, const std::vector<double>& std,
+             const std::vector<int>& fill) {
+            auto* made = new (self) vitrify::Preprocess();
+            made->resize_rule = rule;
+            made->resize_box = {box.first, box.second};
+            made->crop = {crop.first, crop.second};
+            made->interpolation = interpolation;
+            for (std::size_t c = 0; c < 3; ++c) {
+              made->mean[c] = static_cast<float>(mean.at(c));
+              made->std[c] = static_cast<float>(std.at(c));
+              made->fill[c] = static_cast<std::uint8_t>(fill.at(c));
+            }
+          },
+          "rule"_a, "box"_a, "crop"_a, "interpolation"_a, "mean"_a, "std"_a, "fill"_a);
 
   nb::class_<vitrify::DecodeLimits>(module, "DecodeLimits")
-      .def("__init__",
-           [](vitrify::DecodeLimits* self, std::int64_t max_bytes, std::int64_t max_pixels, std::int64_t max_ratio) {
-             new (self) vitrify::DecodeLimits{max_bytes, max_pixels, max_ratio};
-           },
-           "max_bytes"_a, "max_pixels"_a, "max_ratio"_a);
+      .def(
+          "__init__",
+          [](vitrify::DecodeLimits* self, std::int64_t max_bytes, std::int64_t max_pixels, std::int64_t max_ratio) {
+            new (self) vitrify::DecodeLimits{max_bytes, max_pixels, max_ratio};
+          },
+          "max_bytes"_a, "max_pixels"_a, "max_ratio"_a);
 
-  // Whether this build decodes JPEG natively; Pillow does where it does not.
-  module.def("is_jpeg", [](nb::bytes data) {
+  // The name of the format, where this build decodes it; Pillow does where it does not.
+  module.def("decodable_format", [](nb::bytes data) -> std::optional<std::string> {
     const auto format = vitrify::format_of(static_cast<const std::uint8_t*>(data.data()), data.size());
-    return format == vitrify::Format::jpeg && vitrify::can_decode(format);
+    return vitrify::can_decode(format) ? std::optional<std::string>(vitrify::name_of(format)) : std::nullopt;
   });
+
+  // The checks of an image that Pillow decodes.
+  module.def(
+      "check_bytes",
+      [](std::size_t bytes, const vitrify::DecodeLimits& limits) { vitrify::pixels::check_bytes(bytes, limits); },
+      "bytes"_a, "limits"_a);
+  module.def(
+      "check_dimensions",
+      [](std::int64_t width, std::int64_t height, std::size_t bytes, const vitrify::DecodeLimits& limits) {
+        vitrify::pixels::check_dimensions(width, height, bytes, limits);
+      },
+      "width"_a, "height"_a, "bytes"_a, "limits"_a);
 
   module.def(
       "decode",

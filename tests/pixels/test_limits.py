@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vitrify.errors import ImageError, OptionError
-from vitrify.pixels import DecodeLimits, decode, preprocess
+from vitrify.pixels import DecodeLimits, _native, decode, preprocess
 from vitrify.spec import Preprocess
 
 SPEC = Preprocess.from_timm({"input_size": (3, 16, 16), "interpolation": "bilinear", "mean": (0,) * 3, "std": (1,) * 3})
@@ -56,7 +56,7 @@ def test_one_above_each_limit_is_refused(kind: str, tmp_path: Path) -> None:
         with pytest.raises(ImageError, match=says) as caught:
             preprocess([path], SPEC, limits=limits)
         assert str(path) in str(caught.value)
-        assert "DecodeLimits(" in str(caught.value)
+        assert "raise DecodeLimits.max_" in str(caught.value)
 
 
 @pytest.mark.parametrize("data", [jpeg_header(12_000, 12_000), png_header(12_000, 12_000)])
@@ -94,6 +94,8 @@ def test_limits_that_nothing_passes_are_refused() -> None:
 
 
 def test_scans_without_end_are_refused() -> None:
+    if not _native.decodable_format(b"\xff\xd8\xff"):
+        pytest.skip("Pillow, which decodes JPEG in this build, does not count scans")
     data = encoded(Image.fromarray(np.zeros((64, 64), np.uint8)), "jpeg", progressive=True)
     start = data.rindex(b"\xff\xda")  # the last scan, a refinement, once more and once more
     with pytest.raises(ImageError, match="more than 100 scans"):

@@ -39,7 +39,7 @@ def picture(rng: np.random.Generator, height: int, width: int) -> Pixels:
     if kind == 1:
         cells = rng.integers(0, 2, (height // 5 + 1, width // 5 + 1, 3), dtype=np.uint8) * 255
         return np.ascontiguousarray(cells.repeat(5, 0).repeat(5, 1)[:height, :width])
-    down, across = np.arange(height)[:, None, None] * 3, np.arange(width)[None, :, None] * 2
+    down, across = (np.arange(height)[:, None, None] * 3, np.arange(width)[None, :, None] * 2)
     slope: Pixels = ((down + across + np.array([0, 85, 170])) % 256).astype(np.uint8)
     return slope
 

@@ -47,10 +47,8 @@ Format format_of(const std::uint8_t* data, std::size_t size) noexcept {
 
 bool can_decode(Format format) noexcept {
   switch (format) {
-#ifdef VITRIFY_BMP
     case Format::bmp:
       return true;
-#endif
 #ifdef VITRIFY_JPEG
     case Format::jpeg:
       return true;
@@ -94,10 +92,8 @@ std::unique_ptr<Reader> open(const std::uint8_t* data, std::size_t size, const D
   switch (format) {
     case Format::unknown:
       throw ImageError("not an image", beginning(data, size), "JPEG, PNG, WebP or BMP");
-#ifdef VITRIFY_BMP
     case Format::bmp:
       return open_bmp(data, size, limits);
-#endif
 #ifdef VITRIFY_JPEG
     case Format::jpeg:
       return open_jpeg(data, size, limits);

@@ -24,8 +24,8 @@ constexpr int kExifMarker = JPEG_APP0 + 1;
 // full minimum coded unit at its largest, keep the wanted ones exact.
 constexpr int kEdge = 32;
 
-// A progressive file can hold thousands of scans of a few bytes, each of which passes over the whole image. libjpeg's own
-// script has 10, encoders that search for the best one a few dozen; djpeg's -maxscans exists for the same reason.
+// A progressive file can hold thousands of scans of a few bytes, each of which passes over the whole image. libjpeg's
+// own script has 10, encoders that search for the best one a few dozen; djpeg's -maxscans exists for the same reason.
 constexpr int kMaxScans = 100;
 
 struct ErrorManager {

@@ -12,6 +12,9 @@ constexpr std::array kAll = {
 #ifdef VITRIFY_X86
     &avx512_kernels, &avx2_kernels,
 #endif
+#ifdef VITRIFY_NEON
+    &neon_kernels,
+#endif
     &scalar_kernels};
 
 const Kernels* best() noexcept {
@@ -165,8 +168,7 @@ void vertical_scalar(const std::uint8_t* rows, std::size_t stride, const std::in
 
 }  // namespace
 
-const Kernels scalar_kernels = {"scalar",     WeightForm::whole, always,
-                                split_scalar, horizontal_scalar, vertical_scalar};
+const Kernels scalar_kernels = {"scalar", WeightForm::whole, always, split_scalar, horizontal_scalar, vertical_scalar};
 
 }  // namespace vitrify::pixels
 

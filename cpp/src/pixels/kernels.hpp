@@ -17,9 +17,9 @@ inline constexpr std::size_t kPadding = 64;
 //   weight = digit0 + digit1 * 2^8 + digit2 * 2^16   8-bit digits, the lower two in [-128, 127]
 struct HorizontalWeights {
   const Coefficients* axis = nullptr;
-  std::size_t stride = 0;          // taps rounded up to a full vector; the rest are zeros
-  std::vector<std::int16_t> low;   // [outputs, stride]
-  std::vector<std::int16_t> high;  // [outputs, stride]
+  std::size_t stride = 0;           // taps rounded up to a full vector; the rest are zeros
+  std::vector<std::int16_t> low;    // [outputs, stride]
+  std::vector<std::int16_t> high;   // [outputs, stride]
   std::vector<std::int8_t> digits;  // [outputs, 3, stride]
 
   // Where 16, 8 or 4 neighbouring outputs read no more than 128 inputs, a permutation gathers 64 taps for all of them:
@@ -58,6 +58,9 @@ extern const Kernels scalar_kernels;
 #ifdef VITRIFY_X86  // CMake says which files it compiles; everything else runs the scalar ones
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
+#endif
+#ifdef VITRIFY_NEON
+extern const Kernels neon_kernels;
 #endif
 
 // A fixed-point sum to a pixel: Pillow's clip8.

@@ -91,8 +91,8 @@ void horizontal(const std::uint8_t* const planes[3], int origin, const Horizonta
 
 __m128i to_pixels(__m256i sums_low, __m256i sums_high) {
   // Saturating packs are clip8; they work in halves, which the permutation puts in order.
-  const __m256i words = _mm256_packs_epi32(_mm256_srai_epi32(sums_low, kPrecisionBits),
-                                           _mm256_srai_epi32(sums_high, kPrecisionBits));
+  const __m256i words =
+      _mm256_packs_epi32(_mm256_srai_epi32(sums_low, kPrecisionBits), _mm256_srai_epi32(sums_high, kPrecisionBits));
   const __m256i ordered = _mm256_permute4x64_epi64(words, _MM_SHUFFLE(3, 1, 2, 0));
   return _mm_packus_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1));
 }
@@ -111,10 +111,10 @@ void vertical(const std::uint8_t* rows, std::size_t stride, const std::int32_t* 
       const std::int32_t low1 = ((weight1 + 1024) & 2047) - 1024;
       const std::int32_t high0 = (weight0 - low0) >> 11;
       const std::int32_t high1 = (weight1 - low1) >> 11;
-      const __m256i low_weights = _mm256_set1_epi32((low0 & 0xFFFF) | static_cast<std::int32_t>(
-                                                                           static_cast<std::uint32_t>(low1) << 16));
-      const __m256i high_weights = _mm256_set1_epi32((high0 & 0xFFFF) | static_cast<std::int32_t>(
-                                                                             static_cast<std::uint32_t>(high1) << 16));
+      const __m256i low_weights =
+          _mm256_set1_epi32((low0 & 0xFFFF) | static_cast<std::int32_t>(static_cast<std::uint32_t>(low1) << 16));
+      const __m256i high_weights =
+          _mm256_set1_epi32((high0 & 0xFFFF) | static_cast<std::int32_t>(static_cast<std::uint32_t>(high1) << 16));
       const std::uint8_t* row = rows + static_cast<std::size_t>(k) * stride + i;
       const __m128i row0 = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row));
       const __m128i row1 = pair ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + stride)) : _mm_setzero_si128();
@@ -127,8 +127,8 @@ void vertical(const std::uint8_t* rows, std::size_t stride, const std::int32_t* 
     }
     __m256i sums[2];
     for (int half = 0; half < 2; ++half) {
-      sums[half] = _mm256_add_epi32(_mm256_add_epi32(low[half], _mm256_slli_epi32(high[half], 11)),
-                                    _mm256_set1_epi32(kHalf));
+      sums[half] =
+          _mm256_add_epi32(_mm256_add_epi32(low[half], _mm256_slli_epi32(high[half], 11)), _mm256_set1_epi32(kHalf));
     }
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), to_pixels(sums[0], sums[1]));
   }

@@ -54,8 +54,7 @@ void split(const std::uint8_t* rgb, std::size_t pixels, std::uint8_t* const plan
 }
 
 __m512i joined(__m512i digit0, __m512i digit1, __m512i digit2) {
-  return _mm512_add_epi32(digit0,
-                          _mm512_add_epi32(_mm512_slli_epi32(digit1, 8), _mm512_slli_epi32(digit2, 16)));
+  return _mm512_add_epi32(digit0, _mm512_add_epi32(_mm512_slli_epi32(digit1, 8), _mm512_slli_epi32(digit2, 16)));
 }
 
 __m256i joined(const __m256i digits[3]) {

@@ -49,7 +49,7 @@ void check_bytes(std::size_t bytes, const DecodeLimits& limits) {
   if (static_cast<std::uint64_t>(bytes) > static_cast<std::uint64_t>(std::max<std::int64_t>(limits.max_bytes, 0))) {
     throw ImageError("the image file is too large", grouped(static_cast<std::int64_t>(bytes)) + " bytes",
                      "at most " + grouped(limits.max_bytes) + " bytes",
-                     "raise max_bytes if the source is trusted");
+                     "raise DecodeLimits.max_bytes if the source is trusted");
   }
 }
 
@@ -63,14 +63,14 @@ void check_dimensions(std::int64_t width, std::int64_t height, std::size_t bytes
   }
   if (width * height > limits.max_pixels) {
     throw ImageError("the image has too many pixels", size, "at most " + grouped(limits.max_pixels) + " pixels",
-                     "scale it down, or raise max_pixels if the source is trusted");
+                     "scale it down, or raise DecodeLimits.max_pixels if the source is trusted");
   }
   const std::int64_t ratio = 3 * width * height / std::max(static_cast<std::int64_t>(bytes), kSmallFile);
   if (ratio > limits.max_ratio) {
     throw ImageError("the image file is too small for its pixels",
                      size + " in " + grouped(static_cast<std::int64_t>(bytes)) + " bytes",
                      "at most " + grouped(limits.max_ratio) + " decoded bytes for each of the file's",
-                     "store it less compressed, or raise max_ratio if the source is trusted");
+                     "store it less compressed, or raise DecodeLimits.max_ratio if the source is trusted");
   }
 }
 

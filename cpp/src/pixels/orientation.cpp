@@ -9,7 +9,6 @@ namespace vitrify::pixels {
 namespace {
 
 constexpr std::uint32_t kOrientationTag = 0x0112;  // EXIF 2.32, 4.6.4 A
-constexpr std::string_view kXmpHeader{"http://ns.adobe.com/xap/1.0/\0", 29};
 
 // Bounds-checked integers of either byte order.
 class TiffReader {
@@ -33,21 +32,12 @@ class TiffReader {
   bool big_endian_;
 };
 
-// Bytes of a TIFF integer type, 0 for any other: SHORT, LONG, SBYTE, SSHORT, SLONG, IFD.
-std::size_t integer_bytes(std::uint32_t type) {
-  switch (type) {
-    case 6:
-      return 1;
-    case 3:
-    case 8:
-      return 2;
-    case 4:
-    case 9:
-    case 13:
-      return 4;
-    default:
-      return 0;
-  }
+// Bytes of a value of each TIFF type; 0 is no type.
+constexpr std::array<std::size_t, 14> kTypeBytes = {0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4};
+
+// SHORT, LONG, SBYTE, SSHORT, SLONG or IFD. Pillow reads unsigned bytes as text.
+bool is_integer(std::uint32_t type) {
+  return type == 3 || type == 4 || type == 6 || type == 8 || type == 9 || type == 13;
 }
 
 // What the first directory says; nothing where it does not say. Values beyond 1 to 8 are said, and turn nothing.
@@ -58,8 +48,8 @@ std::optional<std::uint32_t> exif_orientation(std::string_view exif) {
   if (exif.empty()) {
     return std::nullopt;
   }
-  constexpr std::array<std::string_view, 4> headers = {std::string_view("II\x2A\0", 4), {"MM\0\x2A", 4},
-                                                       {"II\0\x2A", 4}, {"MM\x2A\0", 4}};
+  constexpr std::array<std::string_view, 4> headers = {
+      std::string_view("II\x2A\0", 4), {"MM\0\x2A", 4}, {"II\0\x2A", 4}, {"MM\x2A\0", 4}};
   if (exif.size() < 8 || std::find(headers.begin(), headers.end(), exif.substr(0, 4)) == headers.end()) {
     return kUpright;  // Pillow gives up here, XMP or not
   }
@@ -79,20 +69,20 @@ std::optional<std::uint32_t> exif_orientation(std::string_view exif) {
         !reader.read(entry + 8, 4, value)) {
       return std::nullopt;
     }
-    const std::size_t bytes = integer_bytes(type);
-    if (tag != kOrientationTag || type < 1 || type > 13) {
+    if (tag != kOrientationTag || type == 0 || type >= kTypeBytes.size() || count == 0) {
       continue;
     }
-    if (bytes == 0) {
-      return kUpright;  // there, and no integer: Pillow reads even unsigned bytes as text, which turns nothing
-    }
     // Of several values the first counts; four bytes and less stand in the entry itself.
+    const std::size_t bytes = kTypeBytes[type];
     const std::uint64_t total = std::uint64_t{count} * bytes;
     const std::size_t at = total > 4 ? value : entry + 8;
-    if (count == 0 || at > exif.size() || total > exif.size() - at || !reader.read(at, bytes, value)) {
-      return count == 0 ? std::optional<std::uint32_t>(kUpright) : std::nullopt;
+    if (total > exif.size()) {
+      continue;
     }
-    return value;
+    if (at > exif.size() - total || !reader.read(at, bytes, value)) {
+      return std::nullopt;
+    }
+    return is_integer(type) ? value : kUpright;  // what is no integer turns nothing
   }
   return std::nullopt;
 }
@@ -139,10 +129,10 @@ Image upright(Image image, int orientation) {
       int from_y = swaps ? x : y;
       from_x = mirror_x ? width - 1 - from_x : from_x;
       from_y = mirror_y ? height - 1 - from_y : from_y;
-      const std::size_t from = 3 * (static_cast<std::size_t>(from_y) * static_cast<std::size_t>(width) +
-                                    static_cast<std::size_t>(from_x));
-      const std::size_t to = 3 * (static_cast<std::size_t>(y) * static_cast<std::size_t>(turned.size.width) +
-                                  static_cast<std::size_t>(x));
+      const std::size_t from =
+          3 * (static_cast<std::size_t>(from_y) * static_cast<std::size_t>(width) + static_cast<std::size_t>(from_x));
+      const std::size_t to =
+          3 * (static_cast<std::size_t>(y) * static_cast<std::size_t>(turned.size.width) + static_cast<std::size_t>(x));
       std::memcpy(&turned.rgb[to], &image.rgb[from], 3);
     }
   }

@@ -42,8 +42,8 @@ Pipeline::Pipeline(Size image, Size resized, Range columns, Range rows, Interpol
       input_rows_ = {y_axis_.input_begin(), y_axis_.input_end()};
     }
   }
-  vertical_first_ = horizontal_ && vertical_ && interpolation != Interpolation::nearest &&
-                    vertical_comes_first(image, resized);
+  vertical_first_ =
+      horizontal_ && vertical_ && interpolation != Interpolation::nearest && vertical_comes_first(image, resized);
   row_bytes_ = static_cast<std::size_t>(columns_.size()) * 3;
   stride_ = vertical_first_ ? static_cast<std::size_t>(input_columns_.size()) * 3 : row_bytes_;
   if (vertical_first_) {

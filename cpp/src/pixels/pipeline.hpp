@@ -51,10 +51,11 @@ class Pipeline {
   std::vector<int> nearest_y_;
   HorizontalWeights x_weights_;
   const Kernels& kernels_;
-  std::size_t stride_ = 0;            // of `middle_`
-  std::size_t row_bytes_ = 0;         // of the window
-  std::vector<std::uint8_t> middle_;  // [input rows, columns, 3]: the window's after the horizontal pass, or the input's
-  std::vector<std::uint8_t> line_;    // one row between the passes, where the vertical one comes first
+  std::size_t stride_ = 0;     // of `middle_`
+  std::size_t row_bytes_ = 0;  // of the window
+  std::vector<std::uint8_t>
+      middle_;                      // [input rows, columns, 3]: the window's after the horizontal pass, or the input's
+  std::vector<std::uint8_t> line_;  // one row between the passes, where the vertical one comes first
   std::vector<std::uint8_t> planes_;
   std::size_t plane_size_ = 0;
   int pushed_ = 0;

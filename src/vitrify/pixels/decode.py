@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import warnings
 
 import numpy as np
@@ -12,10 +13,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vitrify.errors import ImageError
 from vitrify.pixels import _native
-from vitrify.pixels.limits import DEFAULT_LIMITS, DecodeLimits
+from vitrify.pixels.limits import DEFAULT_LIMITS, DecodeLimits, native_errors, native_limits
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 """What an image folder is searched for, without regard to case."""
+
+# What Pillow's plugins raise on damaged files is not documented; these are what their sources raise.
+_PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error)
 
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
@@ -27,7 +31,8 @@ def decode(data: bytes, *, limits: DecodeLimits = DEFAULT_LIMITS) -> npt.NDArray
     dropped without blending, CMYK and palettes are converted. Two differences: 16-bit greyscale is reduced to its high
     byte, where Pillow's conversion would clip it to white, and EXIF that cannot be read counts as none.
 
-    JPEG is decoded by the native core, everything else by Pillow.
+    JPEG, PNG, BMP and WebP are decoded by the native core, where it was built with their libraries; everything else by
+    Pillow.
 
     Args:
         data: JPEG, PNG, WebP, BMP, or any other format that Pillow reads.
@@ -39,11 +44,9 @@ def decode(data: bytes, *, limits: DecodeLimits = DEFAULT_LIMITS) -> npt.NDArray
     Raises:
         ImageError: No image, a truncated or damaged one, or one beyond the limits.
     """
-    if _native.is_jpeg(data):
-        try:
-            return _native.decode(data, limits.native())
-        except ValueError as error:
-            raise limits.native_error(str(error)) from None
+    if _native.decodable_format(data):
+        with native_errors():
+            return _native.decode(data, native_limits(limits))
     return _decode_with_pillow(data, limits)
 
 
@@ -64,8 +67,7 @@ def _decode_with_pillow(data: bytes, limits: DecodeLimits) -> npt.NDArray[np.uin
         raise ImageError("the image has too many pixels for Pillow", got=error) from error
     except UnidentifiedImageError as error:
         raise ImageError("not an image", got=_beginning(data), expected="JPEG, PNG, WebP or BMP") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError, OverflowError) as error:
-        # What Pillow's plugins raise on damaged files is not documented; these are what their sources raise.
+    except (*_PILLOW_ERRORS, MemoryError) as error:
         raise ImageError(
             "the image is damaged or truncated", got=error, hint="open it in a viewer, or replace it"
         ) from error
@@ -73,7 +75,7 @@ def _decode_with_pillow(data: bytes, limits: DecodeLimits) -> npt.NDArray[np.uin
 
 def rgb_from_pillow(image: Image.Image) -> npt.NDArray[np.uint8]:
     """A Pillow image's pixels, upright, `[H, W, 3]` uint8 RGB."""
-    with contextlib.suppress(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError):
+    with contextlib.suppress(*_PILLOW_ERRORS):
         image = ImageOps.exif_transpose(image)  # EXIF that cannot be read turns nothing
     if image.mode in _SIXTEEN_BIT_MODES:
         high_byte = (np.asarray(image).astype(np.int32).clip(0, 65535) >> 8).astype(np.uint8)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 from vitrify.errors import ImageError, OptionError
@@ -10,7 +13,10 @@ from vitrify.pixels import _native
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeLimits:
-    """Limits for images from sources that are not trusted; the defaults let every ordinary image through."""
+    """Limits for images from sources that are not trusted; the defaults let every ordinary image through.
+
+    Whatever they say, no side may be longer than a million pixels, and no progressive JPEG may have over 100 scans.
+    """
 
     max_bytes: int = 256 * 2**20
     """Of the encoded file."""
@@ -21,7 +27,8 @@ class DecodeLimits:
     max_ratio: int = 25_000
     """Decoded bytes for each encoded one; files below 4 KiB count as 4 KiB.
 
-    JPEG and PNG cannot reach it without lying about their size. Lossless WebP of one single colour can.
+    Deflate reaches 1,032:1 and a 1-bit grey PNG decodes to 24 times its bits, so that no honest PNG, JPEG, GIF or BMP
+    comes here. Lossless WebP of a single colour can, above 34 megapixels.
     """
 
     def __post_init__(self) -> None:
@@ -35,53 +42,41 @@ class DecodeLimits:
         """The first check, of the file as it comes.
 
         Raises:
-            ImageError: It has more than `max_bytes`.
+            ImageError: It is empty, or has more than `max_bytes`.
         """
-        if encoded > self.max_bytes:
-            raise self._refusal("the image file is too large", f"{encoded} bytes")
+        with native_errors():
+            _native.check_bytes(encoded, native_limits(self))
 
     def check_dimensions(self, width: int, height: int, encoded: int) -> None:
         """The second check, of what the header says.
 
         Raises:
-            ImageError: More than `max_pixels`, or more than the file's bytes can hold.
+            ImageError: No pixels, more than `max_pixels`, or more than the file's bytes can hold.
         """
-        if width * height > self.max_pixels:
-            raise self._refusal("the image has too many pixels", f"{width} x {height}")
-        decoded = 3 * width * height
-        if decoded // max(encoded, _SMALL_FILE) > self.max_ratio:
-            raise self._refusal("the image file is too small for its pixels", f"{width} x {height} in {encoded} bytes")
-
-    def native(self) -> _native.DecodeLimits:
-        """The same for the native core."""
-        return _native.DecodeLimits(self.max_bytes, self.max_pixels, self.max_ratio)
-
-    def native_error(self, message: str) -> ImageError:
-        """An error of the native core, whose lines are those of `vitrify.errors`, in the house's form."""
-        what, *lines = message.splitlines()
-        got = next((line.partition(": ")[2] for line in lines if line.startswith("  got: ")), "")
-        if what in _LIMIT_OF:
-            return self._refusal(what, got)
-        if got:
-            return ImageError(what, got=got, hint="open it in a viewer, or replace it")
-        return ImageError("the image is damaged or truncated", got=what, hint="open it in a viewer, or replace it")
-
-    def _refusal(self, what: str, got: str) -> ImageError:
-        name, unit = _LIMIT_OF[what]
-        return ImageError(
-            what,
-            got=got,
-            expected=f"at most {getattr(self, name):,} {unit}",
-            hint=f"pass DecodeLimits({name}=...) if the source is trusted",
-        )
+        with native_errors():
+            _native.check_dimensions(width, height, encoded, native_limits(self))
 
 
-_SMALL_FILE = 4096
+@functools.lru_cache(maxsize=16)
+def native_limits(limits: DecodeLimits) -> _native.DecodeLimits:
+    """The same for the native core."""
+    return _native.DecodeLimits(limits.max_bytes, limits.max_pixels, limits.max_ratio)
 
-_LIMIT_OF = {
-    "the image file is too large": ("max_bytes", "bytes"),
-    "the image has too many pixels": ("max_pixels", "pixels"),
-    "the image file is too small for its pixels": ("max_ratio", "decoded bytes for each byte of the file"),
-}
+
+@contextmanager
+def native_errors() -> Iterator[None]:
+    """Raises the errors of the native core as the package's own."""
+    try:
+        yield
+    except _native.NativeImageError as error:
+        raise image_error(*error.args) from None
+    except MemoryError as error:
+        raise ImageError("not enough memory for the image", hint="lower the limits") from error
+
+
+def image_error(what: str, got: str, expected: str, hint: str) -> ImageError:
+    """A failure of the native core, which knows no None."""
+    return ImageError(what, got=got or None, expected=expected or None, hint=hint or None)
+
 
 DEFAULT_LIMITS = DecodeLimits()

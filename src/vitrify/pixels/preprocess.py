@@ -16,7 +16,7 @@ from PIL import Image
 from vitrify.errors import ImageError
 from vitrify.pixels import _native
 from vitrify.pixels.decode import decode, rgb_from_pillow
-from vitrify.pixels.limits import DEFAULT_LIMITS, DecodeLimits
+from vitrify.pixels.limits import DEFAULT_LIMITS, DecodeLimits, image_error, native_limits
 from vitrify.pixels.resize import checked_rgb
 from vitrify.spec import Preprocess
 
@@ -34,8 +34,8 @@ def preprocess(
 ) -> npt.NDArray[np.float32]:
     """Decodes, resizes, crops and normalises a batch.
 
-    The result equals timm's and torchvision's evaluation transform to the last bit. Rows of a JPEG go from the decoder
-    straight into the resize, and no pixel is computed that the crop drops.
+    The result equals timm's and torchvision's evaluation transform to the last bit. Rows of a JPEG, PNG or BMP go
+    from the decoder straight into the resize, and no pixel is computed that the crop drops.
 
     Args:
         images: What to prepare.
@@ -58,10 +58,10 @@ def preprocess(
     else:
         with ThreadPoolExecutor(workers) as pool:
             sources = list(pool.map(_native_source, images, [limits] * len(images)))
-    failures = _native.preprocess(sources, _native_spec(spec), limits.native(), fast_decode, batch, workers)
+    failures = _native.preprocess(sources, _native_spec(spec), native_limits(limits), fast_decode, batch, workers)
     for image, failure in zip(images, failures, strict=True):
         if failure:
-            raise _named(limits.native_error(failure), image)
+            raise _named(image_error(*failure), image)
     return batch
 
 
@@ -81,13 +81,13 @@ def read_rgb(image: ImageSource) -> npt.NDArray[np.uint8]:
 
 
 def _native_source(image: ImageSource, limits: DecodeLimits) -> bytes | npt.NDArray[np.uint8]:
-    """What the native core takes: the bytes of a JPEG as they are, anything else as pixels."""
+    """What the native core takes: encoded bytes that it decodes as they are, anything else as pixels."""
     if isinstance(image, Image.Image):
         return rgb_from_pillow(image)
     if isinstance(image, np.ndarray):
         return checked_rgb(image)
     data = image if isinstance(image, bytes) else _read(Path(image), limits)
-    if _native.is_jpeg(data):
+    if _native.decodable_format(data):
         return data
     try:
         return decode(data, limits=limits)
