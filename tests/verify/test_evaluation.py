@@ -80,7 +80,10 @@ def test_answers_outside_the_folder_have_their_own_column(artifact: Path, photos
     right = labels.count("rose")
     assert result.labels == ("rose",)
     assert result.confusion == (((right, len(labels) - right),) if right < len(labels) else ((right,),))
-    assert OTHER == "(other)"
+    assert result.columns == (("rose", OTHER) if right < len(labels) else ("rose",))
+    assert right < len(labels), "the case is about answers outside the folder"
+    confusion_picture(result, tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").stat().st_size > 1000
 
 
 def test_an_unknown_class_is_an_error_with_the_likely_name(artifact: Path, photos: Path, tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
 // AVX2: 16-bit digits of the weights through pmaddwd. This file alone is built with -mavx2.
-#include "kernels.hpp"
+#include "kernels_x86.hpp"
 
 #include <immintrin.h>
 
 #include <array>
-#include <cstring>
 
 namespace vitrify::pixels {
 namespace {
@@ -50,16 +49,6 @@ void split(const std::uint8_t* rgb, std::size_t pixels, std::uint8_t* const plan
   }
   std::uint8_t* rest[3] = {planes[0] + x, planes[1] + x, planes[2] + x};
   scalar_kernels.split(rgb + 3 * x, pixels - x, rest);
-}
-
-// Three sums of eight lanes each to one pixel.
-void store_pixel(__m256i red, __m256i green, __m256i blue, std::uint8_t* rgb) {
-  const __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(red, green), _mm256_hadd_epi32(blue, blue));
-  __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
-  sums = _mm_srai_epi32(_mm_add_epi32(sums, _mm_set1_epi32(kHalf)), kPrecisionBits);
-  const __m128i words = _mm_packs_epi32(sums, sums);
-  const std::int32_t pixel = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
-  std::memcpy(rgb, &pixel, 3);
 }
 
 void horizontal(const std::uint8_t* const planes[3], int origin, const HorizontalWeights& packed, std::uint8_t* rgb) {

@@ -1,11 +1,10 @@
 // AVX-512 with VNNI and VBMI: 8-bit digits of the weights through vpdpbusd, four products an instruction and lane.
 // This file alone is built with those flags.
-#include "kernels.hpp"
+#include "kernels_x86.hpp"
 
 #include <immintrin.h>
 
 #include <array>
-#include <cstring>
 
 namespace vitrify::pixels {
 namespace {
@@ -60,16 +59,6 @@ __m512i joined(__m512i digit0, __m512i digit1, __m512i digit2) {
 __m256i joined(const __m256i digits[3]) {
   return _mm256_add_epi32(digits[0],
                           _mm256_add_epi32(_mm256_slli_epi32(digits[1], 8), _mm256_slli_epi32(digits[2], 16)));
-}
-
-// Three sums of eight lanes each to one pixel.
-void store_pixel(__m256i red, __m256i green, __m256i blue, std::uint8_t* rgb) {
-  const __m256i pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(red, green), _mm256_hadd_epi32(blue, blue));
-  __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
-  sums = _mm_srai_epi32(_mm_add_epi32(sums, _mm_set1_epi32(kHalf)), kPrecisionBits);
-  const __m128i words = _mm_packs_epi32(sums, sums);
-  const std::int32_t pixel = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
-  std::memcpy(rgb, &pixel, 3);
 }
 
 // One output after the other, for strong reductions with many taps.

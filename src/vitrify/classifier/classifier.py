@@ -19,7 +19,7 @@ from PIL import Image
 from vitrify.classifier.postprocess import LabelScore, probabilities, top_labels
 from vitrify.errors import ImageError, OptionError
 from vitrify.pixels import ImageSource, preprocess
-from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, has_native_bf16, pick_runtime
+from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, has_native_bf16, infer_logits, pick_runtime
 from vitrify.spec import ModelSpec, Precision
 
 if TYPE_CHECKING:
@@ -102,12 +102,8 @@ class Classifier:
         top_k: int = 5,
         like: ModelSpec | None = None,
     ) -> None:
-        for name, value in (
-            ("batch_size", batch_size),
-            ("top_k", top_k),
-            ("threads", 1 if threads is None else threads),
-        ):
-            if value < 1:
+        for name, value in (("batch_size", batch_size), ("top_k", top_k), ("threads", threads)):
+            if value is not None and value < 1:
                 raise OptionError(f"{name} is not positive", got=value, expected="1 or more")
         self.path = Path(path)
         self.batch_size = batch_size
@@ -181,8 +177,7 @@ class Classifier:
         Returns:
             `[B, classes]` float32.
         """
-        outputs = self._runtime.infer({self.spec.input.name: tensors.astype(self.spec.input.dtype, copy=False)})
-        return outputs[self.spec.output.name].astype(np.float32, copy=False)
+        return infer_logits(self._runtime, self.spec, tensors)
 
     def close(self) -> None:
         """Frees the runtime and the threads."""

@@ -28,19 +28,17 @@ err = Console(stderr=True, highlight=False, markup=False)
 class TerminalProgress:
     """Draws `vitrify.progress.Progress` with rich: nested work as nested bars, gone when it is done."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self) -> None:
         self._display: Progress | None = None
 
     def say(self, message: str) -> None:
         """Prints one line above the bars, on stderr."""
-        if not self._quiet:
-            (self._display.console if self._display else err).print(Text(message, style="dim"))
+        (self._display.console if self._display else err).print(Text(message, style="dim"))
 
     def track(self, items: Iterable[T], *, label: str, total: int | None = None) -> Iterator[T]:
         """Yields `items`; a bar appears once the work has taken `BAR_DELAY_S` and stderr is a terminal."""
         total = len(items) if total is None and isinstance(items, Sized) else total
-        if self._quiet or not err.is_terminal:
+        if not err.is_terminal:
             yield from items
             return
         start, task, owner = time.monotonic(), None, False
@@ -75,7 +73,7 @@ def _display() -> Progress:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout. Numbers that JSON cannot carry become null."""
+    """One JSON document on stdout."""
     sys.stdout.write(json.dumps(encode(value), ensure_ascii=False, indent=2) + "\n")
 
 

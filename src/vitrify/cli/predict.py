@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from vitrify.cli.console import TerminalProgress
+from vitrify.cli.options import JsonFlag
 
 
 def predict(
@@ -20,7 +21,7 @@ def predict(
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     batch_size: int = 8,
     threads: int | None = None,
-    json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json: JsonFlag = False,
 ) -> int:
     """Classify images.
 

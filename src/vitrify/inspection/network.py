@@ -77,7 +77,8 @@ def inspect_network(path: str | os.PathLike[str]) -> Network:
     path = Path(path)
     try:
         proto = onnx.load(path)
-        shaped = onnx.shape_inference.infer_shapes(_with_batch(proto, _BATCH), strict_mode=True, data_prop=True)
+        _fix_batch(proto, _BATCH)
+        shaped = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
     except (DecodeError, OSError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         raise ArtifactError(
             f"{path} is no ONNX model that can be followed", got=str(error).partition("\n")[0]
@@ -120,15 +121,13 @@ _FLOATS = (
 )
 
 
-def _with_batch(proto: onnx.ModelProto, batch: int) -> onnx.ModelProto:
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(proto)
-    for value in (*fixed.graph.input, *fixed.graph.output):
+def _fix_batch(proto: onnx.ModelProto, batch: int) -> None:
+    """Gives the batch axis a number, in place: shape inference then gives numbers for every tensor."""
+    for value in (*proto.graph.input, *proto.graph.output):
         axis = value.type.tensor_type.shape.dim[0]
         if axis.dim_param:
             axis.dim_value = batch
-    fixed.graph.ClearField("value_info")
-    return fixed
+    proto.graph.ClearField("value_info")
 
 
 def _part_of(name: str) -> str:

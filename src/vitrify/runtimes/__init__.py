@@ -5,12 +5,12 @@ from vitrify.runtimes.registry import (
     CHECKPOINT_SUFFIXES,
     RUNTIMES,
     RuntimeRow,
-    check_outputs,
     has_native_bf16,
     open_runtime,
     pick_runtime,
     runtimes_for,
 )
+from vitrify.runtimes.through_spec import check_outputs, infer_logits
 
 __all__ = [
     "CHECKPOINT_SUFFIXES",
@@ -23,6 +23,7 @@ __all__ = [
     "TensorInfo",
     "check_outputs",
     "has_native_bf16",
+    "infer_logits",
     "open_runtime",
     "pick_runtime",
     "runtimes_for",

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from vitrify.errors import ArtifactError, MissingExtraError, OptionError
 from vitrify.runtimes.base import Runtime, RuntimeOptions
-from vitrify.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -115,23 +114,6 @@ def open_runtime(path: str | os.PathLike[str], name: str = "auto", options: Runt
         RuntimeFailureError: The runtime refuses the file.
     """
     return pick_runtime(path, name).load()(path, options).open()
-
-
-def check_outputs(runtime: Runtime, spec: ModelSpec) -> None:
-    """Holds an open model to its spec: the output that is named there, with a logit for each label.
-
-    Raises:
-        ArtifactError: The graph and the spec are not of one model.
-    """
-    shapes = {info.name: info.shape for info in runtime.describe().outputs}
-    classes = shapes.get(spec.output.name, (None, 0))[-1]
-    if classes not in (None, len(spec.labels)):
-        raise ArtifactError(
-            f"the graph and the spec of {runtime.path} disagree",
-            got=", ".join(map(str, runtime.describe().outputs)),
-            expected=f"{spec.output.name} with {len(spec.labels)} logits, one a label",
-            hint="export the artifact again",
-        )
 
 
 @functools.cache

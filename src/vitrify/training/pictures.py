@@ -67,7 +67,9 @@ def draw_curves(path: Path, rows: Sequence[EpochRow], best: EpochRow, title: str
     _save(figure, path)
 
 
-def draw_confusion(path: Path, confusion: Confusion, labels: Sequence[str], title: str) -> None:
+def draw_confusion(
+    path: Path, confusion: Confusion, labels: Sequence[str], title: str, *, columns: Sequence[str] | None = None
+) -> None:
     """Draws the confusion matrix, each row as shares of its true class.
 
     Up to 25 classes show their counts, up to 60 their names; beyond that the axes show class indices.
@@ -77,8 +79,10 @@ def draw_confusion(path: Path, confusion: Confusion, labels: Sequence[str], titl
         confusion: Counts, true classes in rows.
         labels: One name a class.
         title: Above the matrix.
+        columns: What the columns stand for, where they are not the classes alone.
     """
-    count = len(labels)
+    columns = columns or labels
+    count = len(columns)
     cell = 0.62 if count <= 12 else 0.42 if count <= _COUNTED_CLASSES else 0.24 if count <= _LABELLED_CLASSES else 0.09
     side = min(20.0, max(4.2, cell * count))
     figure = Figure(figsize=(side + 2.4, side + 1.6), layout="constrained")
@@ -86,7 +90,7 @@ def draw_confusion(path: Path, confusion: Confusion, labels: Sequence[str], titl
     totals = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     shares = confusion / totals
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    _name_classes(axes, labels)
+    _name_classes(axes, labels, columns)
     if count <= _COUNTED_CLASSES:
         size = 10 if count <= 12 else 7
         for i, j in zip(*np.nonzero(confusion), strict=True):
@@ -102,10 +106,10 @@ def draw_confusion(path: Path, confusion: Confusion, labels: Sequence[str], titl
     _save(figure, path)
 
 
-def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
-    count = len(labels)
+def _name_classes(axes: Axes, labels: Sequence[str], columns: Sequence[str]) -> None:
+    count = len(columns)
     if count <= _LABELLED_CLASSES:
-        names = [_shortened(label) for label in labels]
+        names = [_shortened(column) for column in columns]
         long = max(map(len, names)) > 3
         size = 9 if count <= _COUNTED_CLASSES else 7
         axes.set_xticks(
@@ -116,9 +120,9 @@ def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
             rotation_mode="anchor" if long else "default",
             fontsize=size,
         )
-        axes.set_yticks(range(count), names, fontsize=size)
+        axes.set_yticks(range(len(labels)), names[: len(labels)], fontsize=size)
         axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
-        axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(labels) + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", linewidth=1)
         axes.tick_params(which="minor", length=0)
     else:

@@ -3,12 +3,14 @@
 from vitrify.verify.artifact import verify_artifact
 from vitrify.verify.compare import (
     BATCH_SIZES,
+    Answered,
     Candidate,
     Infer,
     Probe,
-    compare,
+    answer,
     gate_for,
     infer_with,
+    judge,
     standard_probes,
 )
 from vitrify.verify.evaluation import Evaluation, Flip, evaluate, evaluate_folder
@@ -21,6 +23,7 @@ __all__ = [
     "BATCH_SIZES",
     "BF16_GATE",
     "FP32_GATE",
+    "Answered",
     "Candidate",
     "Evaluation",
     "Flip",
@@ -28,8 +31,8 @@ __all__ = [
     "Logits",
     "Probe",
     "SideBySide",
+    "answer",
     "check_logits",
-    "compare",
     "confusion_picture",
     "describe",
     "evaluate",
@@ -37,6 +40,7 @@ __all__ = [
     "gate_for",
     "gate_text",
     "infer_with",
+    "judge",
     "processor_name",
     "record",
     "require_passed",

@@ -11,7 +11,16 @@ from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import RuntimeOptions, RuntimeRow, check_outputs, open_runtime, pick_runtime, runtimes_for
 from vitrify.spec import Check, ModelSpec, Precision, Verification, golden_batch, golden_logits
-from vitrify.verify.compare import Candidate, Probe, compare, gate_for, infer_with, standard_probes
+from vitrify.verify.compare import (
+    Answered,
+    Candidate,
+    Probe,
+    answer,
+    gate_for,
+    infer_with,
+    judge,
+    standard_probes,
+)
 from vitrify.verify.record import record
 
 
@@ -51,24 +60,24 @@ def verify_artifact(
     versions: dict[str, str] = {}
     checks: list[Check] = []
     spec: ModelSpec | None = None
+    truths: tuple[Answered, ...] = ()
     for row in rows:
         with open_runtime(path, row.name, RuntimeOptions(precision=precision)) as candidate:
-            spec = spec or candidate.spec
-            check_outputs(candidate, spec)
+            if spec is None:
+                spec = candidate.spec
+                check_outputs(candidate, spec)
+                truths = _golden(spec)
+                if reference is not None or images:
+                    truth_path, truth_row = _truth(path, reference, rows)
+                    with open_runtime(truth_path, truth_row.name, RuntimeOptions(like=spec)) as truth:
+                        versions |= truth.versions()
+                        probes = _probes(spec, images, only_images=reference is None)
+                        truths += answer(infer_with(truth, truth.spec), probes, progress=progress)
             versions |= candidate.versions()
             judged = Candidate(
                 runtime=row.name, precision=precision, infer=infer_with(candidate, spec), gate=gate_for(precision)
             )
-            checks += _golden_checks(spec, judged, progress)
-            if reference is not None or images:
-                truth_path, truth_row = _truth(path, reference, rows)
-                with open_runtime(truth_path, truth_row.name, RuntimeOptions(like=spec)) as truth:
-                    versions |= truth.versions()
-                    # The golden vectors' answers are known already.
-                    kinds = {"images"} if reference is None else {"random", "images"}
-                    kinds |= set() if spec.golden else {"golden"}
-                    probes = tuple(probe for probe in standard_probes(spec, images) if probe.inputs in kinds)
-                    checks += compare(infer_with(truth, truth.spec), [judged], probes, progress=progress)
+            checks += judge(judged, truths, progress=progress)
     if not checks:
         raise OptionError(
             f"there is nothing to compare {path.name} with",
@@ -80,13 +89,18 @@ def verify_artifact(
     return record(" and ".join(names) or "its own fp32", checks, versions)
 
 
-def _golden_checks(spec: ModelSpec, candidate: Candidate, progress: Progress) -> tuple[Check, ...]:
+def _golden(spec: ModelSpec) -> tuple[Answered, ...]:
     if not spec.golden:
         return ()
     tensors = golden_batch(spec)
-    known = golden_logits(spec)
     probe = Probe(inputs="golden", batch=len(tensors), tensors=tensors)
-    return compare(lambda batch: known, [candidate], [probe], progress=progress)
+    return (Answered(probe=probe, logits=golden_logits(spec)),)
+
+
+def _probes(spec: ModelSpec, images: Sequence[ImageSource], *, only_images: bool) -> tuple[Probe, ...]:
+    kinds = {"images"} if only_images else {"random", "images"}
+    kinds |= set() if spec.golden else {"golden"}  # the golden vectors' answers are known already
+    return tuple(probe for probe in standard_probes(spec, images) if probe.inputs in kinds)
 
 
 def _truth(path: Path, reference: str | os.PathLike[str] | None, rows: Sequence[RuntimeRow]) -> tuple[Path, RuntimeRow]:

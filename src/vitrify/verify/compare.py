@@ -1,8 +1,9 @@
-"""The one comparison loop: the same batches through a reference and each candidate."""
+"""The same batches through a reference, once, and through each candidate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.progress import SILENT, Progress
-from vitrify.runtimes import Runtime
+from vitrify.runtimes import Runtime, infer_logits
 from vitrify.spec import Check, Gate, InputKind, ModelSpec, Precision, golden_recipe_batch
 from vitrify.verify.metrics import BF16_GATE, FP32_GATE, Logits, check_logits
 
@@ -45,6 +46,24 @@ class Probe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answered:
+    """A probe with the reference's answer.
+
+    Attributes:
+        probe: The inputs.
+        logits: `[N, classes]` of the reference.
+    """
+
+    probe: Probe
+    logits: Logits
+
+    @property
+    def inputs(self) -> InputKind:
+        """What the probe's tensors are."""
+        return self.probe.inputs
+
+
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """What is judged: a way to infer, and what it is called and held to."""
 
@@ -61,12 +80,7 @@ def gate_for(precision: Precision) -> Gate:
 
 def infer_with(runtime: Runtime, spec: ModelSpec) -> Infer:
     """An open runtime as a function from the spec's input tensor to its output tensor."""
-
-    def infer(batch: npt.NDArray[np.float32]) -> Logits:
-        outputs = runtime.infer({spec.input.name: batch.astype(spec.input.dtype, copy=False)})
-        return outputs[spec.output.name].astype(np.float32, copy=False)
-
-    return infer
+    return functools.partial(infer_logits, runtime, spec)
 
 
 def standard_probes(spec: ModelSpec, images: Sequence[ImageSource] = ()) -> tuple[Probe, ...]:
@@ -90,39 +104,43 @@ def standard_probes(spec: ModelSpec, images: Sequence[ImageSource] = ()) -> tupl
     return tuple(probes)
 
 
-def compare(
-    reference: Infer, candidates: Iterable[Candidate], probes: Sequence[Probe], *, progress: Progress = SILENT
-) -> tuple[Check, ...]:
-    """Feeds every probe to the reference once and to every candidate, and measures.
+def answer(reference: Infer, probes: Sequence[Probe], *, progress: Progress = SILENT) -> tuple[Answered, ...]:
+    """Asks the reference once; every candidate is then judged by what it said.
 
     Args:
         reference: The truth.
-        candidates: What is judged.
         probes: The inputs.
+        progress: Told of each batch.
+    """
+    return tuple(
+        Answered(probe=probe, logits=_run(reference, probe, f"reference: {probe.inputs}", progress)) for probe in probes
+    )
+
+
+def judge(candidate: Candidate, truths: Sequence[Answered], *, progress: Progress = SILENT) -> tuple[Check, ...]:
+    """The one comparison loop: feeds every probe to a candidate and measures how far it is from the truth.
+
+    Args:
+        candidate: What is judged.
+        truths: Inputs and the reference's answers.
         progress: Told of each batch.
 
     Returns:
-        A check for each candidate and probe, in that order.
+        A check for each probe, in order.
     """
-    candidates = tuple(candidates)
-    truths = [
-        np.concatenate([reference(batch) for batch in progress.track(list(probe), label=f"reference: {probe.inputs}")])
-        for probe in probes
-    ]
-    checks = []
-    for candidate in candidates:
-        for probe, truth in zip(probes, truths, strict=True):
-            label = f"{candidate.runtime} {candidate.precision}: {probe.inputs}"
-            answer = np.concatenate([candidate.infer(batch) for batch in progress.track(list(probe), label=label)])
-            checks.append(
-                check_logits(
-                    truth,
-                    answer,
-                    gate=candidate.gate,
-                    runtime=candidate.runtime,
-                    precision=candidate.precision,
-                    inputs=probe.inputs,
-                    batch=probe.batch,
-                )
-            )
-    return tuple(checks)
+    return tuple(
+        check_logits(
+            truth.logits,
+            _run(candidate.infer, truth.probe, f"{candidate.runtime} {candidate.precision}: {truth.inputs}", progress),
+            gate=candidate.gate,
+            runtime=candidate.runtime,
+            precision=candidate.precision,
+            inputs=truth.inputs,
+            batch=truth.probe.batch,
+        )
+        for truth in truths
+    )
+
+
+def _run(infer: Infer, probe: Probe, label: str, progress: Progress) -> Logits:
+    return np.concatenate([infer(batch) for batch in progress.track(list(probe), label=label)])

@@ -70,7 +70,7 @@ class Evaluation:
         top1_interval: 95% confidence interval of `top1`.
         top5: Share whose five best labels hold the right one; None where there are no more than five classes.
         per_class: Each class of the folder.
-        labels: Rows of `confusion`; its columns have `OTHER` after them where it was needed.
+        labels: Rows of `confusion`; see `columns` for the others.
         confusion: `[truth][answer]` counts.
         failures: Path and reason of each image that could not be read; they count nowhere else.
         reference: The other artifact, empty where there is none.
@@ -93,6 +93,11 @@ class Evaluation:
     reference: str
     flips: tuple[Flip, ...]
     images_per_s: float
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the columns of `confusion` stand for."""
+        return (*self.labels, OTHER) if len(self.confusion[0]) > len(self.labels) else self.labels
 
 
 def evaluate_folder(

@@ -28,4 +28,4 @@ def confusion_picture(evaluation: Evaluation, path: str | os.PathLike[str]) -> N
         raise MissingExtraError("drawing needs matplotlib", extra="train", package=error.name) from error
     counts = np.asarray(evaluation.confusion)
     title = f"{Path(evaluation.artifact).name} on {evaluation.data}: top-1 {evaluation.top1:.2%}"
-    draw_confusion(Path(path), counts, evaluation.labels, title)
+    draw_confusion(Path(path), counts, evaluation.labels, title, columns=evaluation.columns)

@@ -33,15 +33,16 @@ from vitrify.spec import (
     read_spec,
 )
 from vitrify.verify import (
+    Answered,
     Candidate,
     Infer,
     Logits,
-    Probe,
     SideBySide,
-    compare,
+    answer,
     describe,
     gate_for,
     infer_with,
+    judge,
     record,
     side_by_side,
     standard_probes,
@@ -112,7 +113,7 @@ def onnx_from_checkpoint(
     loaded = load_checkpoint(checkpoint, overrides=overrides or Overrides(), progress=progress)
     reference = _torch_infer(loaded.model)
     spec = _described(loaded, Path(checkpoint), labels, reference)
-    probes = standard_probes(spec, images)
+    truths = answer(reference, standard_probes(spec, images), progress=progress)
     layer_norms = _count_layer_norms(loaded.model, spec)
 
     failures: list[str] = []
@@ -121,7 +122,7 @@ def onnx_from_checkpoint(
         try:
             proto = simplify(EXPORTERS[name](loaded.model, spec))
             check_form(proto, spec, layer_norms=layer_norms)
-            checks, versions, columns = _judge(proto, spec, reference, probes, progress)
+            checks, versions, columns = _judge(proto, spec, reference, truths, progress)
             failed = [check for check in checks if not check.passed and check.precision == "fp32"]
             if failed:
                 raise GateError("fp32 gate", got="; ".join(map(describe, failed)))
@@ -203,13 +204,13 @@ def _count_layer_norms(model: nn.Module, spec: ModelSpec) -> int:
 
 
 def _judge(
-    proto: onnx.ModelProto, spec: ModelSpec, reference: Infer, probes: Sequence[Probe], progress: Progress
+    proto: onnx.ModelProto, spec: ModelSpec, reference: Infer, truths: Sequence[Answered], progress: Progress
 ) -> tuple[tuple[Check, ...], dict[str, str], dict[str, Logits]]:
     """Runs the graph in every runtime at hand, and one sample of it for the side-by-side table."""
     checks: list[Check] = []
     versions = {"torch": torch.__version__, "onnx": onnx.__version__}
-    real = tuple(probe for probe in probes if probe.inputs == "images")
-    sample = (real or probes)[0].tensors[:1]
+    real = tuple(truth for truth in truths if truth.inputs == "images")
+    sample = (real or truths)[0].probe.tensors[:1]
     columns = {"torch fp32": reference(sample)}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
@@ -222,13 +223,12 @@ def _judge(
                     runtime=runtime_name, precision=precision, infer=infer_with(runtime, spec), gate=gate_for(precision)
                 )
                 # Noise has no margin between its classes, so that a reduced precision is judged on real images alone.
-                judged = probes if precision == "fp32" else real
-                checks += compare(reference, [candidate], judged, progress=progress)
+                checks += judge(candidate, truths if precision == "fp32" else real, progress=progress)
                 columns[f"{runtime_name} {precision}"] = candidate.infer(sample)
     return tuple(checks), versions, columns
 
 
-def _to_judge(path: Path, real: Sequence[Probe]) -> list[tuple[str, Precision]]:
+def _to_judge(path: Path, real: Sequence[Answered]) -> list[tuple[str, Precision]]:
     exact: list[tuple[str, Precision]] = [(row.name, "fp32") for row in reversed(runtimes_for(path))]
     return [*exact, ("openvino", "bf16")] if real and has_native_bf16() else exact
 
