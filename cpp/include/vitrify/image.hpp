@@ -4,29 +4,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "vitrify/error.hpp"
+#include "vitrify/export.h"
+
 namespace vitrify {
-
-// Bytes that are no readable image, or one that the limits refuse: what happened, what was found, what would have been
-// accepted, how to go on. Empty where there is nothing to say; what() has them all.
-class ImageError : public std::runtime_error {
- public:
-  explicit ImageError(std::string problem, std::string got = {}, std::string expected = {}, std::string hint = {});
-
-  [[nodiscard]] const std::string& problem() const noexcept { return problem_; }
-  [[nodiscard]] const std::string& got() const noexcept { return got_; }
-  [[nodiscard]] const std::string& expected() const noexcept { return expected_; }
-  [[nodiscard]] const std::string& hint() const noexcept { return hint_; }
-
- private:
-  std::string problem_;
-  std::string got_;
-  std::string expected_;
-  std::string hint_;
-};
 
 // Pillow's filters, antialiased except nearest.
 enum class Interpolation : std::uint8_t { nearest, box, bilinear, hamming, bicubic, lanczos };
@@ -74,29 +58,29 @@ struct Image {
 
 // What the first bytes say, whether or not this build can read it.
 enum class Format : std::uint8_t { unknown, jpeg, png, bmp, webp, gif };
-[[nodiscard]] Format format_of(const std::uint8_t* data, std::size_t size) noexcept;
-[[nodiscard]] bool can_decode(Format format) noexcept;
-[[nodiscard]] const char* name_of(Format format) noexcept;
+[[nodiscard]] VITRIFY_API Format format_of(const std::uint8_t* data, std::size_t size) noexcept;
+[[nodiscard]] VITRIFY_API bool can_decode(Format format) noexcept;
+[[nodiscard]] VITRIFY_API const char* name_of(Format format) noexcept;
 
 // Decodes to the pixels of PIL.ImageOps.exif_transpose(PIL.Image.open(f)).convert("RGB"), except that 16-bit greyscale
 // keeps its high byte. Throws ImageError.
-[[nodiscard]] Image decode(const std::uint8_t* data, std::size_t size, const DecodeOptions& options = {});
+[[nodiscard]] VITRIFY_API Image decode(const std::uint8_t* data, std::size_t size, const DecodeOptions& options = {});
 
 // Resizes with Pillow's 8-bit fixed-point arithmetic, byte for byte. `rgb` is [height, width, 3].
-[[nodiscard]] Image resize(const std::uint8_t* rgb, Size from, Size to, Interpolation interpolation);
+[[nodiscard]] VITRIFY_API Image resize(const std::uint8_t* rgb, Size from, Size to, Interpolation interpolation);
 
 // The size an image is resized to before the crop, with torchvision's and timm's rounding.
-[[nodiscard]] Size resized_size(Size image, const Preprocess& spec);
+[[nodiscard]] VITRIFY_API Size resized_size(Size image, const Preprocess& spec);
 
 // Pixels or encoded bytes to [3, crop.height, crop.width] float32, computing no pixel that the crop drops.
-void preprocess_rgb(const std::uint8_t* rgb, Size size, const Preprocess& spec, float* out);
-void preprocess_encoded(const std::uint8_t* data, std::size_t size, const Preprocess& spec,
-                        const DecodeOptions& options, float* out);
+VITRIFY_API void preprocess_rgb(const std::uint8_t* rgb, Size size, const Preprocess& spec, float* out);
+VITRIFY_API void preprocess_encoded(const std::uint8_t* data, std::size_t size, const Preprocess& spec,
+                                    const DecodeOptions& options, float* out);
 
 // The instruction sets that this processor and build offer, best first, and which one is in use.
 // `use_kernels` is for tests and benchmarks; it returns false for a name that is not on offer.
-[[nodiscard]] std::vector<std::string> available_kernels();
-[[nodiscard]] std::string kernels_in_use();
-bool use_kernels(const std::string& name) noexcept;
+[[nodiscard]] VITRIFY_API std::vector<std::string> available_kernels();
+[[nodiscard]] VITRIFY_API std::string kernels_in_use();
+VITRIFY_API bool use_kernels(const std::string& name) noexcept;
 
 }  // namespace vitrify

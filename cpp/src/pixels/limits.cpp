@@ -6,22 +6,6 @@
 namespace vitrify {
 namespace {
 
-// The four parts as one text, laid out as vitrify.errors does in Python.
-std::string joined(const std::string& problem, const std::string& got, const std::string& expected,
-                   const std::string& hint) {
-  std::string text = problem;
-  if (!got.empty()) {
-    text += "\n  got: " + got;
-  }
-  if (!expected.empty()) {
-    text += "\n  expected: " + expected;
-  }
-  if (!hint.empty()) {
-    text += "\nhint: " + hint;
-  }
-  return text;
-}
-
 // 178,956,970 is easier to read than 178956970.
 std::string grouped(std::int64_t number) {
   std::string digits = std::to_string(number);
@@ -32,13 +16,6 @@ std::string grouped(std::int64_t number) {
 }
 
 }  // namespace
-
-ImageError::ImageError(std::string problem, std::string got, std::string expected, std::string hint)
-    : std::runtime_error(joined(problem, got, expected, hint)),
-      problem_(std::move(problem)),
-      got_(std::move(got)),
-      expected_(std::move(expected)),
-      hint_(std::move(hint)) {}
 
 namespace pixels {
 

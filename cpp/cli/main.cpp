@@ -1,0 +1,221 @@
+// vitrify-classify MODEL IMAGE...
+#include <unistd.h>
+
+#include <algorithm>
+#include <clocale>
+#include <csignal>
+#include <exception>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "answers.hpp"
+#include "bench.hpp"
+#include "sources.hpp"
+#include "vitrify/classifier.hpp"
+
+namespace {
+
+using namespace vitrify;
+using namespace vitrify::cli;
+
+enum ExitCode : int { kDone = 0, kGateFailed = 1, kBadInput = 2 };
+
+struct Arguments {
+  std::string model;
+  std::vector<std::string> images;
+  ClassifierOptions options;
+  std::string precision = "auto";
+  std::string format = "table";
+  int bench = 0;
+  bool json = false;
+  bool verify = false;
+};
+
+std::string version_text() {
+  std::string text = "vitrify-classify " VITRIFY_VERSION;
+  for (const std::string& engine : available_engines()) {
+    text += ", " + engine;
+  }
+  return text + ", pixels on " + kernels_in_use();
+}
+
+void define(CLI::App& app, Arguments& arguments) {
+  ClassifierOptions& options = arguments.options;
+  app.add_option("MODEL", arguments.model, "An .onnx file that carries its spec")->required();
+  app.add_option("IMAGE", arguments.images, "Files, folders, or - for an encoded image or paths on standard input");
+  app.add_option("-k,--top-k", options.top_k, "Labels for each image")->capture_default_str();
+  app.add_option("--format", arguments.format, "table for people, jsonl for programs")
+      ->check(CLI::IsMember({"table", "jsonl"}))
+      ->capture_default_str();
+  app.add_flag("--json", arguments.json, "The same as --format jsonl");
+  app.add_option("--engine", options.engine, "auto, or an engine of this build")->capture_default_str();
+  app.add_option("--precision", arguments.precision,
+                 "auto takes bf16 where the artifact's record says that it passed; fp32 forces exact")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--batch-size", options.batch_size, "Images in one inference; with --bench 1 by default")
+      ->capture_default_str();
+  app.add_option("--threads", options.threads, "Threads of inference and of preparing images; 0 for one a core")
+      ->capture_default_str();
+  app.add_option("--streams", options.streams, "Inferences at once; --bench sends as many batches at once")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--cache", options.cache_folder, "Folder for compiled networks, so that the next start is short");
+  app.add_flag("--fast-decode", options.decode.fast, "Decode large JPEGs at a fraction of their size: other pixels");
+  app.add_flag("--verify", arguments.verify, "Say whether this still is the model that was exported");
+  app.add_option("--bench", arguments.bench, "Time this many batches of the images")->check(CLI::PositiveNumber);
+  app.set_version_flag("--version", version_text(), "Show the version, the engines and the pixel kernels");
+  app.footer(
+      "Exit codes: 0 done, 1 --verify did not hold, 2 an image, the model or an option cannot be used.\n"
+      "Example: vitrify-classify flowers.onnx photos/ --format jsonl > answers.jsonl");
+}
+
+std::optional<Precision> precision_of(const std::string& name) {
+  if (name == "auto") {
+    return std::nullopt;
+  }
+  return name == "bf16" ? Precision::bf16 : Precision::fp32;
+}
+
+// A line on standard error that grows old with the work, where a person watches.
+class Progress {
+ public:
+  Progress(std::size_t total, bool shown) : total_(total), shown_(shown && isatty(STDERR_FILENO) != 0) {}
+  ~Progress() { clear(); }
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void clear() {
+    if (written_) {
+      std::cerr << "\r\033[K" << std::flush;
+      written_ = false;
+    }
+  }
+
+  void at(std::size_t done) {
+    if (shown_ && ms_since(start_) > 1000) {
+      written_ = true;
+      std::cerr << "\r\033[Kpredicting " << done << "/" << total_ << std::flush;
+    }
+  }
+
+ private:
+  std::size_t total_;
+  bool shown_;
+  bool written_ = false;
+  Clock::time_point start_ = Clock::now();
+};
+
+int predict(const Classifier& classifier, const Arguments& arguments, const std::vector<NamedImage>& sources) {
+  const bool lines = arguments.json || arguments.format == "jsonl";
+  AnswerWriter writer(lines ? OutputFormat::jsonl : OutputFormat::table, std::cout);
+  Progress progress(sources.size(), !(lines && isatty(STDOUT_FILENO) != 0));
+  bool failed = false;
+  const auto step = static_cast<std::size_t>(arguments.options.batch_size);
+  for (std::size_t begin = 0; begin < sources.size(); begin += step) {
+    const std::size_t end = std::min(begin + step, sources.size());
+    std::vector<ImageSource> batch;
+    for (std::size_t i = begin; i < end; ++i) {
+      batch.push_back(sources[i].image());
+    }
+    const std::vector<Answer> answers = classifier.classify(batch);
+    for (std::size_t i = begin; i < end; ++i) {
+      failed = failed || std::holds_alternative<ImageError>(answers[i - begin]);
+      writer.write(sources[i].name(i), answers[i - begin]);
+    }
+    progress.at(end);
+  }
+  progress.clear();
+  writer.finish();
+  return failed ? kBadInput : kDone;
+}
+
+int verify(const Classifier& classifier, const Arguments& arguments) {
+  const GoldenReport report = classifier.verify();
+  if (arguments.json) {
+    std::cout << nlohmann::ordered_json{{"engine", classifier.engine().name()},
+                                        {"version", classifier.engine().version()},
+                                        {"precision", name_of(classifier.precision())},
+                                        {"comparisons", report.comparisons},
+                                        {"max_absolute_error", report.max_absolute_error},
+                                        {"gate_use", report.gate_use},
+                                        {"top1_agrees", report.top1_agrees},
+                                        {"passed", report.passed}}
+              << '\n';
+  } else {
+    char text[160];
+    std::snprintf(text, sizeof(text), "%zu comparisons, largest error %.1e (%.1f%% of what is allowed), best labels %s",
+                  report.comparisons, report.max_absolute_error, 100 * report.gate_use,
+                  report.top1_agrees ? "agree" : "differ");
+    std::cout << classifier.engine().name() << ' ' << classifier.engine().version() << ' '
+              << name_of(classifier.precision()) << ": " << (report.passed ? "passed" : "FAILED") << ", " << text
+              << '\n';
+  }
+  if (!report.passed) {
+    std::cerr << "error: " << arguments.model << " does not give its golden logits on this machine\n"
+              << "hint: export it again on this machine; if that passes, the file was damaged\n";
+  }
+  return report.passed ? kDone : kGateFailed;
+}
+
+int run(const Arguments& arguments) {
+  if (arguments.images.empty() && !arguments.verify) {
+    throw InputError("no image was named", {}, "files, folders, or -", "vitrify-classify --help");
+  }
+  const std::vector<NamedImage> sources = expand_sources(arguments.images, std::cin);
+  const auto start = Clock::now();
+  const Classifier classifier = Classifier::load(arguments.model, arguments.options);
+  const double load_ms = ms_since(start);
+  int code = kDone;
+  if (arguments.verify) {
+    code = verify(classifier, arguments);
+  }
+  if (arguments.bench > 0) {
+    const BenchReport report =
+        bench(classifier, sources, arguments.options, static_cast<std::size_t>(arguments.bench), load_ms);
+    std::cout << (arguments.json ? json_of(report) : table_of(report));
+  } else if (code == kDone && !sources.empty()) {
+    code = predict(classifier, arguments, sources);
+  }
+  std::cout.flush();
+  if (!std::cout) {
+    throw InputError("the output cannot be written", {}, {}, "is the disk full?");
+  }
+  return code;
+}
+
+}  // namespace
+
+int main(int count, char** texts) {
+  std::setlocale(LC_CTYPE, "C.UTF-8");
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the stream, which run() reports
+  std::ios::sync_with_stdio(false);
+  Arguments arguments;
+  CLI::App app("Classifies images with a vitrify artifact, as `vitrify predict` does, without Python.");
+  define(app, arguments);
+  try {
+    app.parse(count, texts);
+    if (arguments.bench > 0 && app.count("--batch-size") == 0) {
+      arguments.options.batch_size = 1;
+    }
+    arguments.options.precision = precision_of(arguments.precision);
+    if (arguments.bench > 0 && arguments.images.empty()) {
+      throw InputError("--bench needs images", {}, "files, folders, or -");
+    }
+    return run(arguments);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) {
+      return app.exit(error);  // --help, --version
+    }
+    std::cerr << "error: " << error.what() << "\nhint: vitrify-classify --help\n";
+    return kBadInput;
+  } catch (const std::exception& error) {
+    std::cerr << "error: " << error.what() << '\n';
+    return kBadInput;
+  }
+}

@@ -1,0 +1,121 @@
+// Images to labels, with an artifact that says itself how.
+//
+//   const auto classifier = vitrify::Classifier::load("flowers.onnx");
+//   const vitrify::Prediction answer = classifier.classify(vitrify::ImageSource::file("tulip.jpg"));
+//   std::cout << answer.top[0].label << ' ' << answer.top[0].probability << '\n';
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "vitrify/engine.hpp"
+#include "vitrify/export.h"
+#include "vitrify/image.hpp"
+#include "vitrify/spec.hpp"
+
+namespace vitrify {
+
+struct ClassifierOptions {
+  std::string engine = "auto";
+  // Unset, bf16 where the artifact's record says that it passed its gate on real images and the processor has it, else
+  // fp32. Setting it forces it.
+  std::optional<Precision> precision;
+  int threads = 0;           // of inference, and of preparing a batch's images; 0 for one a core
+  int streams = 1;           // see EngineOptions
+  std::string cache_folder;  // see EngineOptions
+  int batch_size = 8;        // most images in one inference
+  int top_k = 5;
+  DecodeOptions decode;
+};
+
+// One image, as a file, as encoded bytes or as pixels. Memory is the caller's and must outlive the call.
+class VITRIFY_API ImageSource {
+ public:
+  static ImageSource file(std::string path) { return ImageSource(std::move(path)); }
+  static ImageSource encoded(const std::uint8_t* data, std::size_t size) { return ImageSource(Bytes{data, size}); }
+  // 8-bit RGB, [height, width, 3], rows without padding.
+  static ImageSource rgb(const std::uint8_t* pixels, Size size) { return ImageSource(Pixels{pixels, size}); }
+
+  struct Bytes {
+    const std::uint8_t* data;
+    std::size_t size;
+  };
+  struct Pixels {
+    const std::uint8_t* rgb;
+    Size size;
+  };
+  [[nodiscard]] const std::variant<std::string, Bytes, Pixels>& value() const noexcept { return value_; }
+
+ private:
+  explicit ImageSource(std::variant<std::string, Bytes, Pixels> value) : value_(std::move(value)) {}
+  std::variant<std::string, Bytes, Pixels> value_;
+};
+
+struct LabelScore {
+  std::string label;
+  std::size_t index = 0;   // among the spec's labels
+  double probability = 0;  // 0 to 1
+};
+
+struct Prediction {
+  std::vector<LabelScore> top;  // best first, equal ones in the order of the labels
+  std::vector<float> logits;    // what the network gave, one a label
+};
+
+// The answer for one image of several: a prediction, or why there is none.
+using Answer = std::variant<Prediction, ImageError>;
+
+// How far this engine on this machine is from the golden logits, and whether that is allowed.
+struct GoldenReport {
+  std::size_t comparisons = 0;  // of one row of logits with the golden one
+  double max_absolute_error = 0;
+  double gate_use = 0;  // largest error as a fraction of what the gate allows
+  bool top1_agrees = true;
+  bool passed = false;
+};
+
+// Safe to use from many threads at once.
+class VITRIFY_API Classifier {
+ public:
+  // Throws ArtifactError, SpecError, OptionError or RuntimeFailureError.
+  [[nodiscard]] static Classifier load(const std::string& path, const ClassifierOptions& options = {});
+
+  // Over an engine of one's own; the options of the engine are not looked at.
+  Classifier(ModelSpec spec, std::unique_ptr<Engine> engine, const ClassifierOptions& options = {});
+  Classifier(Classifier&&) noexcept;
+  Classifier& operator=(Classifier&&) noexcept;
+  ~Classifier();
+
+  // One image. Throws ImageError or RuntimeFailureError.
+  [[nodiscard]] Prediction classify(const ImageSource& image) const;
+
+  // Any number of images, an answer for each in order, `batch_size` at a time. Throws RuntimeFailureError.
+  [[nodiscard]] std::vector<Answer> classify(const std::vector<ImageSource>& images) const;
+
+  // The tensor of one image, spec().tensor_size() floats. Throws ImageError.
+  void preprocess(const ImageSource& image, float* out) const;
+
+  // Preprocessed images to logits: [count, 3, H, W] to [count, labels]. Throws RuntimeFailureError.
+  void infer(const float* tensors, std::size_t count, float* logits) const;
+
+  // The labels of one row of logits.
+  [[nodiscard]] Prediction interpret(const float* logits) const;
+
+  // Whether this still is the model that was exported. Throws SpecError where the artifact has no golden vectors.
+  [[nodiscard]] GoldenReport verify() const;
+
+  [[nodiscard]] const ModelSpec& spec() const noexcept;
+  [[nodiscard]] const Engine& engine() const noexcept;
+  [[nodiscard]] Precision precision() const noexcept;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace vitrify

@@ -1,0 +1,54 @@
+// What runs a network: tensors in, logits out. One file in src/engines for each, each optional in CMake.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vitrify/export.h"
+#include "vitrify/spec.hpp"
+
+namespace vitrify {
+
+struct EngineOptions {
+  Precision precision = Precision::fp32;
+  // Threads of all inferences together; 0 for one a core.
+  int threads = 0;
+  // Inferences that run at once, each with its share of the threads: one gives the shortest latency, one a thread the
+  // most images a second.
+  int streams = 1;
+  // Where compiled networks are kept, so that the next start is short; empty for nowhere.
+  std::string cache_folder;
+};
+
+// An open network. `infer` may be called from any number of threads; more than `streams` of them wait for each other.
+class VITRIFY_API Engine {
+ public:
+  Engine() = default;
+  virtual ~Engine() = default;
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Runs `count` images. `tensors` is [count, 3, height, width] float32 NCHW, `logits` is [count, labels] float32.
+  // Throws RuntimeFailureError.
+  virtual void infer(const float* tensors, std::size_t count, float* logits) = 0;
+
+  // Such as "openvino" and "2026.4.1".
+  [[nodiscard]] virtual std::string name() const = 0;
+  [[nodiscard]] virtual std::string version() const = 0;
+};
+
+// The engines of this build, in the order that "auto" prefers.
+[[nodiscard]] VITRIFY_API std::vector<std::string> available_engines();
+
+// Whether the engine computes in this precision natively on this machine; false for an engine that is not in the build.
+[[nodiscard]] VITRIFY_API bool has_native(const std::string& engine, Precision precision);
+
+// Opens an artifact. `name` is "auto" or one of available_engines(). Throws OptionError for a name or an option that
+// does not fit, ArtifactError where graph and spec disagree, RuntimeFailureError where the engine refuses the network.
+[[nodiscard]] VITRIFY_API std::unique_ptr<Engine> open_engine(const std::string& path, const ModelSpec& spec,
+                                                              const EngineOptions& options = {},
+                                                              const std::string& name = "auto");
+
+}  // namespace vitrify

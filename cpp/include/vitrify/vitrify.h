@@ -1,0 +1,89 @@
+/* The C interface of libvitrify, for every language that can call C.
+ *
+ *   vitrify_classifier* classifier = NULL;
+ *   if (vitrify_load("flowers.onnx", NULL, &classifier) != VITRIFY_OK) { puts(vitrify_last_error()); }
+ *   vitrify_score best;
+ *   vitrify_classify_file(classifier, "tulip.jpg", &best, 1);
+ *   printf("%s %f\n", vitrify_label(classifier, best.index), best.probability);
+ *   vitrify_free(classifier);
+ *
+ * A classifier may be used from many threads at once. Text is UTF-8. No function takes ownership of what it is given.
+ */
+#ifndef VITRIFY_VITRIFY_H
+#define VITRIFY_VITRIFY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vitrify/export.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum vitrify_status {
+  VITRIFY_OK = 0,
+  VITRIFY_GATE_FAILED = 1,    /* vitrify_verify: no longer the model that was exported */
+  VITRIFY_BAD_ARGUMENT = 2,   /* a null pointer or a size that cannot be */
+  VITRIFY_BAD_OPTION = 3,     /* an option's value, or one that the artifact contradicts */
+  VITRIFY_BAD_IMAGE = 4,      /* bytes that are no readable image */
+  VITRIFY_BAD_ARTIFACT = 5,   /* no such file, or no artifact */
+  VITRIFY_BAD_SPEC = 6,       /* no model spec, a damaged one or a newer one */
+  VITRIFY_RUNTIME_FAILED = 7, /* the engine refused the model or a batch */
+  VITRIFY_FAILED = 8          /* anything else, such as too little memory */
+} vitrify_status;
+
+typedef struct vitrify_classifier vitrify_classifier;
+
+/* Zeroes and nulls stand for the defaults: see ClassifierOptions. */
+typedef struct vitrify_options {
+  const char* engine;    /* "auto", "openvino" */
+  const char* precision; /* "auto", "fp32", "bf16" */
+  const char* cache_folder;
+  int32_t threads;
+  int32_t streams;
+} vitrify_options;
+
+typedef struct vitrify_score {
+  int32_t index; /* of the label */
+  double probability;
+} vitrify_score;
+
+/* The message of this thread's last call that did not return VITRIFY_OK; empty before one. */
+VITRIFY_API const char* vitrify_last_error(void);
+VITRIFY_API const char* vitrify_version(void);
+
+/* `options` may be null. On failure `*out` is null. */
+VITRIFY_API vitrify_status vitrify_load(const char* path, const vitrify_options* options, vitrify_classifier** out);
+VITRIFY_API void vitrify_free(vitrify_classifier* classifier);
+
+/* Labels, and the input's size in pixels. A label's text lives as long as the classifier; null for a wrong index. */
+VITRIFY_API int32_t vitrify_label_count(const vitrify_classifier* classifier);
+VITRIFY_API const char* vitrify_label(const vitrify_classifier* classifier, int32_t index);
+VITRIFY_API void vitrify_input_size(const vitrify_classifier* classifier, int32_t* height, int32_t* width);
+
+/* One image to the `count` most probable labels, best first. `count` must not exceed the number of labels. */
+VITRIFY_API vitrify_status vitrify_classify_file(const vitrify_classifier* classifier, const char* path,
+                                                 vitrify_score* scores, int32_t count);
+VITRIFY_API vitrify_status vitrify_classify_encoded(const vitrify_classifier* classifier, const uint8_t* data,
+                                                    size_t size, vitrify_score* scores, int32_t count);
+/* `rgb` is [height, width, 3], 8 bits each, rows without padding. */
+VITRIFY_API vitrify_status vitrify_classify_rgb(const vitrify_classifier* classifier, const uint8_t* rgb,
+                                                int32_t height, int32_t width, vitrify_score* scores, int32_t count);
+
+/* An encoded image to its tensor, [3, height, width] float32; and tensors [count, 3, height, width] to logits
+ * [count, labels]. */
+VITRIFY_API vitrify_status vitrify_preprocess_encoded(const vitrify_classifier* classifier, const uint8_t* data,
+                                                      size_t size, float* tensor);
+VITRIFY_API vitrify_status vitrify_infer(const vitrify_classifier* classifier, const float* tensors, size_t count,
+                                         float* logits);
+
+/* VITRIFY_OK where this still is the model that was exported, VITRIFY_GATE_FAILED where it is not. The largest error of
+ * a golden logit goes to `max_absolute_error`, which may be null. */
+VITRIFY_API vitrify_status vitrify_verify(const vitrify_classifier* classifier, double* max_absolute_error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,36 @@
+#include "golden.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
+namespace vitrify::classifier {
+namespace {
+
+// Stands for an error that is no number; it fails every gate.
+constexpr double kNoNumber = 1e30;
+
+}  // namespace
+
+GoldenComparison::GoldenComparison(Precision precision)
+    : absolute_(precision == Precision::fp32 ? 1e-4 : 0.1), relative_(precision == Precision::fp32 ? 1e-3 : 0.05) {}
+
+void GoldenComparison::add(const std::vector<float>& golden, const float* logits) {
+  ++report_.comparisons;
+  for (std::size_t i = 0; i < golden.size(); ++i) {
+    const double truth = golden[i];
+    const double error = std::isfinite(logits[i]) ? std::fabs(logits[i] - truth) : kNoNumber;
+    report_.max_absolute_error = std::max(report_.max_absolute_error, error);
+    report_.gate_use = std::max(report_.gate_use, error / (absolute_ + relative_ * std::fabs(truth)));
+  }
+  const auto best = [&](const float* row) { return std::max_element(row, row + golden.size()) - row; };
+  report_.top1_agrees = report_.top1_agrees && best(golden.data()) == best(logits);
+}
+
+GoldenReport GoldenComparison::report() const {
+  GoldenReport result = report_;
+  result.passed = result.gate_use <= 1 && result.top1_agrees;
+  return result;
+}
+
+}  // namespace vitrify::classifier

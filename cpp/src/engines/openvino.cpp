@@ -1,0 +1,190 @@
+// OpenVINO on the CPU.
+#include <algorithm>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include <openvino/openvino.hpp>
+
+#include "engines.hpp"
+
+namespace vitrify::engines {
+namespace {
+
+// OpenVINO stacks the C++ call sites first; the cause comes last.
+std::string cause(const std::exception& error) {
+  std::string text = error.what();
+  text.erase(text.find_last_not_of(" \n") + 1);
+  const std::size_t line = text.find_last_of('\n');
+  return line == std::string::npos ? text : text.substr(line + 1);
+}
+
+ov::AnyMap properties_of(const EngineOptions& options) {
+  // The precision is always stated: left alone, OpenVINO computes in bf16 wherever the processor has it.
+  ov::AnyMap properties{
+      ov::hint::inference_precision(options.precision == Precision::bf16 ? ov::element::bf16 : ov::element::f32),
+      ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY)};
+  if (options.streams > 1) {
+    properties.insert(ov::num_streams(options.streams));
+  }
+  if (options.threads > 0) {
+    properties.insert(ov::inference_num_threads(options.threads));
+  }
+  if (!options.cache_folder.empty()) {
+    properties.insert(ov::cache_dir(options.cache_folder));
+  }
+  return properties;
+}
+
+std::string shown(const ov::Output<const ov::Node>& port) {
+  return port.get_any_name() + " " + port.get_element_type().to_string() + " " + port.get_partial_shape().to_string();
+}
+
+// The port of that name, if it has the shape [batch, sizes...]; a dynamic axis fits any size.
+ov::Output<const ov::Node> port_of(const std::vector<ov::Output<const ov::Node>>& ports, const std::string& name,
+                                   const std::vector<std::int64_t>& sizes, const std::string& path) {
+  std::string got;
+  for (const auto& port : ports) {
+    const ov::PartialShape shape = port.get_partial_shape();
+    bool fits = port.get_names().count(name) == 1 && shape.rank() == static_cast<std::int64_t>(sizes.size() + 1);
+    for (std::size_t i = 0; fits && i < sizes.size(); ++i) {
+      fits = shape[i + 1].compatible(sizes[i]);
+    }
+    const ov::element::Type type = port.get_element_type();
+    if (fits && (type == ov::element::f32 || type == ov::element::f16)) {
+      return port;
+    }
+    got += (got.empty() ? "" : ", ") + shown(port);
+  }
+  std::string expected = name + " f32 or f16 [B";
+  for (const std::int64_t size : sizes) {
+    expected += "," + std::to_string(size);
+  }
+  throw ArtifactError("the graph and the spec of " + path + " disagree", got, expected + "]", "export it again");
+}
+
+class OpenVinoEngine final : public Engine {
+ public:
+  OpenVinoEngine(const std::string& path, const ModelSpec& spec, const EngineOptions& options)
+      : model_(compile(path, options)),
+        input_(port_of(model_.inputs(), spec.input.name, {3, spec.preprocess.crop.height, spec.preprocess.crop.width},
+                       path)),
+        output_(port_of(model_.outputs(), spec.output.name, {static_cast<std::int64_t>(spec.labels.size())}, path)),
+        item_{1, 3, static_cast<std::size_t>(spec.preprocess.crop.height),
+              static_cast<std::size_t>(spec.preprocess.crop.width)},
+        classes_(spec.labels.size()) {
+    if (model_.inputs().size() != 1) {
+      throw ArtifactError("the graph of " + path + " has further inputs", std::to_string(model_.inputs().size()),
+                          "one, the image", "export it again");
+    }
+    for (int i = 0; i < options.streams; ++i) {
+      idle_.push_back(model_.create_infer_request());
+    }
+  }
+
+  void infer(const float* tensors, std::size_t count, float* logits) override {
+    ov::Shape shape = item_;
+    shape[0] = count;
+    const Lease lease(*this);
+    ov::InferRequest& request = lease.request();
+    try {
+      request.set_tensor(input_, input_tensor(tensors, shape));
+      ov::Tensor output(ov::element::f32, {count, classes_}, logits);
+      const bool direct = output_.get_element_type() == ov::element::f32;
+      request.set_tensor(output_, direct ? output : ov::Tensor(ov::element::f16, {count, classes_}));
+      request.infer();
+      if (!direct) {
+        const ov::Tensor half = request.get_tensor(output_);
+        std::copy_n(half.data<const ov::float16>(), half.get_size(), logits);
+      }
+    } catch (const std::exception& error) {
+      throw RuntimeFailureError("OpenVINO failed on a batch of " + std::to_string(count), cause(error),
+                                input_.get_partial_shape().to_string());
+    }
+  }
+
+  [[nodiscard]] std::string name() const override { return "openvino"; }
+
+  [[nodiscard]] std::string version() const override {
+    const std::string build = ov::get_openvino_version().buildNumber;
+    return build.substr(0, build.find('-'));
+  }
+
+ private:
+  // An inference request, which holds the buffers of one inference, for as long as that runs.
+  class Lease {
+   public:
+    explicit Lease(OpenVinoEngine& engine) : engine_(&engine) {
+      std::unique_lock lock(engine.mutex_);
+      engine.returned_.wait(lock, [&] { return !engine.idle_.empty(); });
+      request_ = std::move(engine.idle_.back());
+      engine.idle_.pop_back();
+    }
+    ~Lease() {
+      {
+        const std::lock_guard lock(engine_->mutex_);
+        engine_->idle_.push_back(std::move(request_));  // into capacity that it had before: cannot throw
+      }
+      engine_->returned_.notify_one();
+    }
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    [[nodiscard]] ov::InferRequest& request() const { return request_; }
+
+   private:
+    OpenVinoEngine* engine_;
+    mutable ov::InferRequest request_;
+  };
+
+  static ov::CompiledModel compile(const std::string& path, const EngineOptions& options) {
+    try {
+      return ov::Core().compile_model(path, "CPU", properties_of(options));
+    } catch (const std::exception& error) {
+      throw RuntimeFailureError("OpenVINO refuses " + path, cause(error), {}, "export the artifact again");
+    }
+  }
+
+  // The caller's memory as it is where the network takes float32, a narrowed copy where it takes float16.
+  [[nodiscard]] ov::Tensor input_tensor(const float* tensors, const ov::Shape& shape) const {
+    // OpenVINO has no tensor of constant memory; it does not write to an input.
+    ov::Tensor whole(ov::element::f32, shape, const_cast<float*>(tensors));
+    if (input_.get_element_type() == ov::element::f32) {
+      return whole;
+    }
+    ov::Tensor half(ov::element::f16, shape);
+    std::transform(tensors, tensors + whole.get_size(), half.data<ov::float16>(),
+                   [](float value) { return ov::float16(value); });
+    return half;
+  }
+
+  ov::CompiledModel model_;
+  ov::Output<const ov::Node> input_;
+  ov::Output<const ov::Node> output_;
+  ov::Shape item_;
+  std::size_t classes_;
+  std::mutex mutex_;
+  std::condition_variable returned_;
+  std::vector<ov::InferRequest> idle_;
+};
+
+}  // namespace
+
+bool openvino_has_native(Precision precision) {
+  if (precision == Precision::bf16) {
+    const auto capabilities = ov::Core().get_property("CPU", ov::device::capabilities);
+    return std::find(capabilities.begin(), capabilities.end(), ov::device::capability::BF16) != capabilities.end();
+  }
+  return precision == Precision::fp32;
+}
+
+std::unique_ptr<Engine> open_openvino(const std::string& path, const ModelSpec& spec, const EngineOptions& options) {
+  if (options.precision != Precision::fp32 && options.precision != Precision::bf16) {
+    throw OptionError(std::string("openvino cannot run in ") + name_of(options.precision), {}, "fp32 or bf16");
+  }
+  return std::make_unique<OpenVinoEngine>(path, spec, options);
+}
+
+}  // namespace vitrify::engines

@@ -1,0 +1,173 @@
+// Finds the spec in an ONNX file without protobuf: a few reads, whatever the size of the weights.
+//
+// A ModelProto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) has its graph in field 7 and metadata_props in
+// field 14, each a StringStringEntryProto of key (1) and value (2);
+// https://protobuf.dev/programming-guides/encoding/ is the whole of the wire format.
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "vitrify/spec.hpp"
+
+namespace vitrify {
+namespace {
+
+constexpr const char* kSpecKey = "vitrify.spec";
+constexpr std::uint64_t kGraph = 7;
+constexpr std::uint64_t kMetadataProps = 14;
+// More than any true spec: a hostile length must not become an allocation.
+constexpr std::uint64_t kMaxEntryBytes = 64 << 20;
+
+struct Damage {
+  std::string what;
+};
+
+struct Field {
+  std::uint64_t number = 0;
+  std::uint64_t bytes = 0;  // of the payload, at which the stream stands
+};
+
+class WireReader {
+ public:
+  WireReader(std::istream& stream, std::uint64_t size) : stream_(&stream), size_(size) {}
+
+  // The next field with a payload of [position, end), or nothing where that is all. The caller consumes the payload.
+  std::optional<Field> next(std::uint64_t end) {
+    while (at_ < end) {
+      const std::uint64_t key = varint();
+      Field field{key >> 3, 0};
+      switch (key & 7) {
+        case 0:
+          static_cast<void>(varint());
+          continue;
+        case 1:
+          field.bytes = 8;
+          break;
+        case 2:
+          field.bytes = varint();
+          break;
+        case 5:
+          field.bytes = 4;
+          break;
+        default:
+          throw Damage{"a field of wire type " + std::to_string(key & 7) + " at byte " + std::to_string(at_)};
+      }
+      if (field.number == 0 || at_ > end || field.bytes > end - at_) {
+        throw Damage{"field " + std::to_string(field.number) + " of " + std::to_string(field.bytes) +
+                     " bytes does not fit at byte " + std::to_string(at_) + " of " + std::to_string(end)};
+      }
+      return field;
+    }
+    return std::nullopt;
+  }
+
+  std::string read(std::uint64_t bytes) {
+    std::string text(static_cast<std::size_t>(bytes), '\0');
+    stream_->read(text.data(), static_cast<std::streamsize>(bytes));
+    if (!*stream_) {
+      throw Damage{"the file ends inside a field"};
+    }
+    at_ += bytes;
+    return text;
+  }
+
+  void skip(std::uint64_t bytes) {
+    at_ += bytes;
+    stream_->seekg(static_cast<std::streamoff>(at_));
+  }
+
+  [[nodiscard]] std::uint64_t position() const { return at_; }
+  [[nodiscard]] std::uint64_t size() const { return size_; }
+
+ private:
+  std::uint64_t varint() {
+    std::uint64_t value = 0;
+    for (unsigned shift = 0; shift < 70; shift += 7) {
+      const int byte = stream_->get();
+      if (byte == std::istream::traits_type::eof()) {
+        throw Damage{"the file ends inside a number"};
+      }
+      ++at_;
+      value |= shift < 64 ? static_cast<std::uint64_t>(byte & 0x7F) << shift : 0;
+      if (byte < 0x80) {
+        return value;
+      }
+    }
+    throw Damage{"a number of more than ten bytes"};
+  }
+
+  std::istream* stream_;
+  std::uint64_t size_;
+  std::uint64_t at_ = 0;
+};
+
+std::map<std::string, std::string> metadata_of(WireReader& file) {
+  std::map<std::string, std::string> metadata;
+  bool has_graph = false;
+  while (const auto field = file.next(file.size())) {
+    has_graph = has_graph || field->number == kGraph;
+    if (field->number != kMetadataProps) {
+      file.skip(field->bytes);
+      continue;
+    }
+    if (field->bytes > kMaxEntryBytes) {
+      throw Damage{"a metadata entry of " + std::to_string(field->bytes) + " bytes"};
+    }
+    const std::uint64_t end = file.position() + field->bytes;
+    std::string parts[3];
+    while (const auto part = file.next(end)) {
+      parts[part->number < 3 ? part->number : 0] = file.read(part->bytes);
+    }
+    metadata[parts[1]] = parts[2];
+  }
+  if (!has_graph) {
+    throw Damage{"no graph in it"};
+  }
+  return metadata;
+}
+
+std::string keys_of(const std::map<std::string, std::string>& metadata) {
+  std::string text;
+  for (const auto& [key, value] : metadata) {
+    text += (text.empty() ? "metadata keys " : ", ") + key;
+  }
+  return text.empty() ? "no metadata" : text;
+}
+
+}  // namespace
+
+ModelSpec read_spec(const std::string& path) {
+  const std::filesystem::path file = path;
+  std::error_code ignored;
+  if (std::filesystem::is_directory(file, ignored)) {
+    throw ArtifactError(path + " is a directory", {}, "an .onnx file");
+  }
+  const std::uintmax_t size = std::filesystem::file_size(file, ignored);
+  std::ifstream stream(file, std::ios::binary);
+  if (!stream) {
+    const bool exists = std::filesystem::exists(file, ignored);
+    throw ArtifactError((exists ? "cannot read " : "no such file: ") + path, {}, {},
+                        exists ? "check its permissions" : "check the path");
+  }
+  if (file.extension() != ".onnx") {
+    throw ArtifactError("cannot tell what " + path + " is", "the suffix '" + file.extension().string() + "'", ".onnx");
+  }
+  try {
+    WireReader reader(stream, size);
+    const auto metadata = metadata_of(reader);
+    const auto found = metadata.find(kSpecKey);
+    if (found == metadata.end()) {
+      throw SpecMissingError(path + " carries no model spec", keys_of(metadata), kSpecKey,
+                             "make the artifact with `vitrify export CHECKPOINT -o model.onnx`, which writes the spec "
+                             "into it");
+    }
+    return parse_spec(found->second);
+  } catch (const Damage& damage) {
+    throw ArtifactError(path + " is no ONNX model, or it is truncated", damage.what, {}, "copy or export it again");
+  }
+}
+
+}  // namespace vitrify
