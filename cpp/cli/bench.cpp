@@ -98,8 +98,8 @@ Percentiles percentiles_of(std::vector<double> samples) {
   return {at(0.5), at(0.9), at(0.99)};
 }
 
-BenchReport bench(const Classifier& classifier, const std::vector<NamedImage>& sources, const ClassifierOptions& options,
-                  std::size_t runs, double load_ms) {
+BenchReport bench(const Classifier& classifier, const std::vector<NamedImage>& sources,
+                  const ClassifierOptions& options, std::size_t runs, double load_ms) {
   BenchReport report;
   report.engine = classifier.engine().name();
   report.version = classifier.engine().version();

@@ -79,7 +79,9 @@ ImageSource NamedImage::image() const {
                       : ImageSource::file(path);
 }
 
-std::string NamedImage::name(std::size_t number) const { return path.empty() ? "image " + std::to_string(number) : path; }
+std::string NamedImage::name(std::size_t number) const {
+  return path.empty() ? "image " + std::to_string(number) : path;
+}
 
 std::vector<NamedImage> expand_sources(const std::vector<std::string>& names, std::istream& standard_input) {
   std::vector<NamedImage> sources;

@@ -23,6 +23,7 @@ struct NamedImage {
 // Files, folders (searched through, sorted) and -, which is an encoded image or one path a line, or paths each ended by
 // a NUL. Throws InputError for a folder without images and for empty input; a named file that cannot be read is a
 // failure of that image, later.
-[[nodiscard]] std::vector<NamedImage> expand_sources(const std::vector<std::string>& names, std::istream& standard_input);
+[[nodiscard]] std::vector<NamedImage> expand_sources(const std::vector<std::string>& names,
+                                                     std::istream& standard_input);
 
 }  // namespace vitrify::cli

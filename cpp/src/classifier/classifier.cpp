@@ -42,7 +42,7 @@ std::vector<std::uint8_t> read_file(const std::string& path, const DecodeLimits&
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   const auto end = file ? static_cast<std::int64_t>(file.tellg()) : -1;
   if (end < 0) {
-    throw ImageError(path + ": cannot be read", errno != 0 ? std::generic_category().message(errno) : "");
+    throw ImageError("cannot read " + path, errno != 0 ? std::generic_category().message(errno) : "");
   }
   // One byte more than allowed is enough for the decoder to refuse the file.
   const std::int64_t wanted = std::min(end, std::max<std::int64_t>(limits.max_bytes, 0) + 1);
@@ -50,7 +50,7 @@ std::vector<std::uint8_t> read_file(const std::string& path, const DecodeLimits&
   file.seekg(0);
   file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(wanted));
   if (!file && wanted > 0) {
-    throw ImageError(path + ": cannot be read", "an error after " + std::to_string(file.gcount()) + " bytes");
+    throw ImageError("cannot read " + path, "an error after " + std::to_string(file.gcount()) + " bytes");
   }
   return bytes;
 }

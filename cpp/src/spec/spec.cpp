@@ -171,12 +171,13 @@ Json json_of(std::string_view text) {
 }
 
 void check_version(const Json& data) {
-  const bool whole = data.is_object() && data.contains("version") && data["version"].is_number_integer();
-  if (!whole || data["version"] < 1) {
+  const bool numbered = data.is_object() && data.contains("version") && data["version"].is_number_unsigned();
+  const auto version = numbered ? data["version"].get<std::uint64_t>() : 0;
+  if (version == 0) {
     throw SpecError("the model spec has no version", {}, "1 to " + std::to_string(kSpecVersion));
   }
-  if (data["version"] > kSpecVersion) {
-    throw SpecVersionError("the model spec is newer than this vitrify", "version " + data["version"].dump(),
+  if (version > kSpecVersion) {
+    throw SpecVersionError("the model spec is newer than this vitrify", "version " + std::to_string(version),
                            "at most " + std::to_string(kSpecVersion), "build a newer vitrify");
   }
 }
