@@ -2,9 +2,14 @@
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 
-# OpenVINO is found where it was linked, libvitrify beside the program.
+# OpenVINO is found where it was linked, libvitrify beside the program. CMake's own way to that,
+# INSTALL_RPATH_USE_LINK_PATH, passes over folders below the source tree, and .venv is one.
 file(RELATIVE_PATH to_lib "/${CMAKE_INSTALL_BINDIR}" "/${CMAKE_INSTALL_LIBDIR}")
-set_target_properties(vitrify PROPERTIES INSTALL_RPATH "$ORIGIN" INSTALL_RPATH_USE_LINK_PATH ON)
+set(library_path "$ORIGIN")
+if(OpenVINO_FOUND)
+  list(APPEND library_path "$<TARGET_FILE_DIR:openvino::runtime>")
+endif()
+set_target_properties(vitrify PROPERTIES INSTALL_RPATH "${library_path}")
 set_target_properties(vitrify-classify PROPERTIES INSTALL_RPATH "$ORIGIN/${to_lib}")
 
 install(TARGETS vitrify EXPORT vitrifyTargets)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -21,7 +22,7 @@ from vitrify.workflows.export import onnx_from_checkpoint
 
 GOLDEN = Path(__file__).parent
 ARCHITECTURE = "vit_tiny_patch16_224"
-KWARGS = {"img_size": 32, "patch_size": 8, "depth": 1, "embed_dim": 16, "num_heads": 2}
+KWARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "depth": 1, "embed_dim": 16, "num_heads": 2}
 LABELS = ("daisy", "löwenzahn", "バラ", "подсолнух", "tulip 🌷", 'a "quoted" label')
 
 

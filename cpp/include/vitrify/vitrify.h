@@ -7,7 +7,8 @@
  *   printf("%s %f\n", vitrify_label(classifier, best.index), best.probability);
  *   vitrify_free(classifier);
  *
- * A classifier may be used from many threads at once. Text is UTF-8. No function takes ownership of what it is given.
+ * A classifier may be used from many threads at once. Labels are UTF-8; a message may quote other bytes of a file. No
+ * function takes ownership of what it is given.
  */
 #ifndef VITRIFY_VITRIFY_H
 #define VITRIFY_VITRIFY_H

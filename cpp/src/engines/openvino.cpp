@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -22,7 +24,23 @@ std::string cause(const std::exception& error) {
   return line == std::string::npos ? text : text.substr(line + 1);
 }
 
-ov::AnyMap properties_of(const EngineOptions& options) {
+// A folder of this file's own below the cache. OpenVINO tells files apart by their time in whole seconds, so that a file
+// replaced within one would get the network of the file before it.
+std::string cache_of(const std::string& path, const std::string& folder) {
+  namespace fs = std::filesystem;
+  const fs::path file = fs::absolute(path);
+  const std::string key = file.string() + '\n' + std::to_string(fs::file_size(file)) + '\n' +
+                          std::to_string(fs::last_write_time(file).time_since_epoch().count());
+  std::uint64_t hash = 0xCBF29CE484222325;  // FNV-1a
+  for (const char letter : key) {
+    hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001B3;
+  }
+  char digits[17];
+  std::snprintf(digits, sizeof(digits), "%016llx", static_cast<unsigned long long>(hash));
+  return (fs::path(folder) / (file.stem().string() + "-" + digits)).string();
+}
+
+ov::AnyMap properties_of(const std::string& path, const EngineOptions& options) {
   // The precision is always stated: left alone, OpenVINO computes in bf16 wherever the processor has it.
   ov::AnyMap properties{
       ov::hint::inference_precision(options.precision == Precision::bf16 ? ov::element::bf16 : ov::element::f32),
@@ -34,7 +52,7 @@ ov::AnyMap properties_of(const EngineOptions& options) {
     properties.insert(ov::inference_num_threads(options.threads));
   }
   if (!options.cache_folder.empty()) {
-    properties.insert(ov::cache_dir(options.cache_folder));
+    properties.insert(ov::cache_dir(cache_of(path, options.cache_folder)));
   }
   return properties;
 }
@@ -141,7 +159,7 @@ class OpenVinoEngine final : public Engine {
 
   static ov::CompiledModel compile(const std::string& path, const EngineOptions& options) {
     try {
-      return ov::Core().compile_model(path, "CPU", properties_of(options));
+      return ov::Core().compile_model(path, "CPU", properties_of(path, options));
     } catch (const std::exception& error) {
       throw RuntimeFailureError("OpenVINO refuses " + path, cause(error), {}, "export the artifact again");
     }

@@ -1,0 +1,52 @@
+"""Builds the C++ release preset once and opens its library with ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cpp.library import Library
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> str:
+    """Runs a command that has to succeed; gives its output."""
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def release() -> Path:
+    """The build folder of the release preset, built."""
+    configured = run("cmake", "--preset", "release")
+    assert "OpenVINO was not found" not in configured, configured
+    run("cmake", "--build", "--preset", "release", "--parallel", "2")
+    return ROOT / "build" / "release"
+
+
+@pytest.fixture(scope="session")
+def program(release: Path) -> Path:
+    """vitrify-classify."""
+    return release / "bin" / "vitrify-classify"
+
+
+@pytest.fixture(scope="session")
+def library(release: Path) -> Library:
+    """libvitrify through its C interface."""
+    return Library(ctypes.CDLL(str(release / "cpp" / "libvitrify.so")))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """The committed artifact."""
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes((GOLDEN / "tiny.onnx").read_bytes())
+    return path

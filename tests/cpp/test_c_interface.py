@@ -1,0 +1,202 @@
+"""The C interface through ctypes: statuses, messages, threads."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import vitrify
+from tests.cpp.conftest import GOLDEN
+from tests.cpp.library import (
+    BAD_ARGUMENT,
+    BAD_ARTIFACT,
+    BAD_IMAGE,
+    BAD_OPTION,
+    BAD_SPEC,
+    GATE_FAILED,
+    RUNTIME_FAILED,
+    Library,
+    StatusError,
+)
+from vitrify.spec import SPEC_KEY
+
+IMAGE = GOLDEN / "images" / "rgb.jpg"
+
+
+def refusal(library: Library, path: Path | str, **options: bytes | int) -> StatusError:
+    with pytest.raises(StatusError) as refused:
+        library.load(path, **options)
+    return refused.value
+
+
+def test_the_version_is_pythons(library: Library) -> None:
+    assert library.functions.vitrify_version().decode() == vitrify.__version__
+
+
+def test_files_that_are_no_artifact(library: Library, tmp_path: Path) -> None:
+    good = (GOLDEN / "tiny.onnx").read_bytes()
+    truncated = tmp_path / "truncated.onnx"
+    truncated.write_bytes(good[: len(good) // 2])
+    assert refusal(library, "nowhere.onnx").status == BAD_ARTIFACT
+    assert refusal(library, tmp_path).status == BAD_ARTIFACT
+    assert refusal(library, GOLDEN / "tiny.json").status == BAD_ARTIFACT
+    error = refusal(library, truncated)
+    assert error.status == BAD_ARTIFACT
+    assert "truncated" in str(error)
+    assert "hint: copy or export it again" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (b'"version":1', b'"version":9', "newer"),
+        (b'"bicubic"', b'"bicubik"', "spec.preprocess.interpolation"),
+        (b'"crop_height":32', b'"crop_height":31', "disagree"),
+        (SPEC_KEY.encode(), b"vitrify.spek", "carries no model spec"),
+    ],
+)
+def test_specs_that_cannot_be_used(library: Library, tmp_path: Path, old: bytes, new: bytes, says: str) -> None:
+    good = (GOLDEN / "tiny.onnx").read_bytes()
+    assert old in good
+    changed = tmp_path / "changed.onnx"
+    changed.write_bytes(good.replace(old, new))
+    error = refusal(library, changed)
+    assert error.status == BAD_SPEC
+    assert says in str(error)
+
+
+def test_options(library: Library) -> None:
+    path = GOLDEN / "tiny.onnx"
+    for options, says in (
+        ({"engine": b"abacus"}, "openvino"),
+        ({"precision": b"fp64"}, "fp64"),
+        ({"precision": b"int8"}, "fp32 or bf16"),
+        ({"threads": -1}, "threads"),
+        ({"streams": -2}, "streams"),
+    ):
+        error = refusal(library, path, **options)
+        assert error.status == BAD_OPTION
+        assert says in str(error)
+
+
+def test_a_graph_and_a_spec_that_disagree(library: Library, tiny: Path) -> None:
+    model = onnx.load(tiny)
+    model.graph.output[0].name = model.graph.node[-1].output[0] = "scores"
+    onnx.save(model, tiny)
+    error = refusal(library, tiny)
+    assert error.status == BAD_ARTIFACT
+    assert "disagree" in str(error)
+    assert "logits" in str(error)
+
+
+def test_a_graph_that_the_engine_refuses(library: Library, tiny: Path) -> None:
+    model = onnx.load(tiny)
+    model.graph.node[0].op_type = "Abacus"
+    onnx.save(model, tiny)
+    error = refusal(library, tiny)
+    assert error.status == RUNTIME_FAILED
+    assert "Abacus" in str(error)
+
+
+def test_verify_notices_a_changed_weight(library: Library, tiny: Path) -> None:
+    model = onnx.load(tiny)
+    largest = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    values = onnx.numpy_helper.to_array(largest).copy()
+    values.flat[0] += 10
+    largest.CopyFrom(onnx.numpy_helper.from_array(values, largest.name))
+    onnx.save(model, tiny)
+    with library.load(tiny, precision=b"fp32") as native, pytest.raises(StatusError) as failed:
+        native.verify()
+    assert failed.value.status == GATE_FAILED
+
+
+def test_images(library: Library) -> None:
+    with library.load(GOLDEN / "tiny.onnx") as native:
+        for image, says in ((b"text", "not an image"), ("gone.jpg", "gone.jpg"), (IMAGE.read_bytes()[:300], "damaged")):
+            with pytest.raises(StatusError, match=says) as refused:
+                native.classify(image)
+            assert refused.value.status == BAD_IMAGE
+        with pytest.raises(StatusError):
+            native.classify(np.zeros((0, 4, 3), np.uint8))
+
+
+def test_null_pointers_and_counts(library: Library) -> None:
+    functions = library.functions
+    scores = (ctypes.c_double * 4)()
+    assert functions.vitrify_load(None, None, None) == BAD_ARGUMENT
+    assert functions.vitrify_load(b"a.onnx", None, None) == BAD_ARGUMENT
+    assert functions.vitrify_classify_file(None, b"a.jpg", scores, 1) == BAD_ARGUMENT
+    assert functions.vitrify_verify(None, None) == BAD_ARGUMENT
+    assert functions.vitrify_label_count(None) == 0
+    assert functions.vitrify_label(None, 0) is None
+    functions.vitrify_free(None)
+    with library.load(GOLDEN / "tiny.onnx") as native:
+        for count in (0, -1, len(native.labels) + 1):
+            status = functions.vitrify_classify_file(native.pointer, bytes(IMAGE), scores, count)
+            assert status == BAD_ARGUMENT
+        assert functions.vitrify_classify_file(native.pointer, bytes(IMAGE), None, 1) == BAD_ARGUMENT
+        assert functions.vitrify_label(native.pointer, len(native.labels)) is None
+        assert functions.vitrify_label(native.pointer, -1) is None
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_many_threads_share_a_classifier(library: Library, streams: int) -> None:
+    images = [path.read_bytes() for path in sorted((GOLDEN / "images").iterdir())]
+    with library.load(GOLDEN / "tiny.onnx", precision=b"fp32", streams=streams) as native:
+        expected = [native.classify(image) for image in images]
+        wrong: list[int] = []
+
+        def work(offset: int) -> None:
+            for i in range(len(images)):
+                at = (i + offset) % len(images)
+                answer = native.classify(images[at])
+                if any(abs(answer[label] - expected[at][label]) > 1e-6 for label in answer):
+                    wrong.append(at)
+
+        threads = [threading.Thread(target=work, args=(9 * number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+
+
+def test_each_thread_has_its_own_message(library: Library) -> None:
+    messages = {}
+    barrier = threading.Barrier(2)
+
+    def fail(path: str) -> None:
+        with pytest.raises(StatusError):
+            library.load(path)
+        barrier.wait()
+        messages[path] = library.functions.vitrify_last_error().decode()
+
+    threads = [threading.Thread(target=fail, args=(path,)) for path in ("one.onnx", "two.onnx")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(path in message for path, message in messages.items())
+    assert len(messages) == 2
+
+
+def test_damaged_artifacts_are_errors_or_work(library: Library, tmp_path: Path) -> None:
+    """Bytes flipped at random, in the wire format, the spec and the weights: a status each, never a crash."""
+    good = (GOLDEN / "tiny.onnx").read_bytes()
+    rng = np.random.default_rng(3)
+    path = tmp_path / "damaged.onnx"
+    for _ in range(150):
+        data = bytearray(good)
+        for at in rng.integers(0, len(data), rng.integers(1, 5)):
+            data[at] = rng.integers(0, 256)
+        path.write_bytes(data)
+        try:
+            with library.load(path) as native:
+                native.classify(str(IMAGE))
+        except StatusError as error:
+            assert error.status in (BAD_ARTIFACT, BAD_SPEC, RUNTIME_FAILED, BAD_OPTION)  # noqa: PT017

@@ -1,0 +1,154 @@
+"""vitrify-classify as a user meets it, beside `vitrify predict`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cpp.conftest import GOLDEN
+from vitrify.cli.app import run
+from vitrify.pixels import IMAGE_SUFFIXES
+
+TINY = str(GOLDEN / "tiny.onnx")
+IMAGE = str(GOLDEN / "images" / "rgb.jpg")
+
+
+def classify(program: Path, *arguments: str | Path, stdin: bytes = b"", code: int = 0) -> tuple[str, str]:
+    done = subprocess.run([program, *map(str, arguments)], input=stdin, capture_output=True, check=False)
+    assert done.returncode == code, done
+    return done.stdout.decode(), done.stderr.decode()
+
+
+def test_json_lines_are_pythons(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [str(GOLDEN / "images"), str(GOLDEN / "hostile"), "gone.png"]
+    assert run(["predict", TINY, *names, "--json", "--runtime", "openvino", "--precision", "fp32"]) == 2
+    expected = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    out, _ = classify(program, TINY, *names, "--json", "--precision", "fp32", code=2)
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer["image"] for answer in answers] == [answer["image"] for answer in expected]
+    for answer, other in zip(answers, expected, strict=True):
+        assert list(answer) == list(other)
+        if "error" in answer:
+            # Python has a word of Pillow's where the file is of no kind that the core reads.
+            assert answer["error"] == other["error"] or answer["error"].startswith("not an image")
+            continue
+        assert [score["label"] for score in answer["top"]] == [score["label"] for score in other["top"]]
+        for mine, theirs in zip(answer["top"], other["top"], strict=True):
+            assert mine["index"] == theirs["index"]
+            assert abs(mine["probability"] - theirs["probability"]) <= 1e-6
+
+
+def test_the_table(program: Path) -> None:
+    out, _ = classify(program, TINY, IMAGE, "-k", "2")
+    header, line, row = out.splitlines()
+    assert header.split() == ["image", "label", "probability", "others"]
+    assert set(line.strip()) == {"─"}
+    assert row.split()[0] == IMAGE
+
+
+def test_columns_line_up_whatever_the_labels(program: Path) -> None:
+    out, _ = classify(program, TINY, GOLDEN / "images", "-k", "1")
+    header, _, *rows = out.splitlines()
+    assert any("バラ" in row for row in rows)
+    column = header.index("probability")
+    for row in rows:
+        # Each of these characters takes two columns of a terminal.
+        wide = sum(2 if ord(letter) > 0x3000 else 1 for letter in row[: row.rindex("  ")])
+        assert wide == column - 2 or row[column - wide :].strip(), row
+
+
+def test_a_folder_is_searched_as_python_does(program: Path, tmp_path: Path) -> None:
+    for name in ("b/2.PNG", "a.jpg", "b/1.jpeg", "c.webp", "d.bmp", "notes.txt", ".hidden.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(Path(IMAGE).read_bytes())
+    out, _ = classify(program, TINY, tmp_path, "--json")
+    found = [json.loads(line)["image"] for line in out.splitlines()]
+    assert found == [str(p) for p in sorted(tmp_path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def test_standard_input(program: Path) -> None:
+    by_name, _ = classify(program, TINY, IMAGE, "--json")
+    for fed in (f"{IMAGE}\n\n".encode(), f"{IMAGE}\r\n".encode(), f"{IMAGE}\0".encode()):
+        assert classify(program, TINY, "-", "--json", stdin=fed)[0] == by_name
+    out, _ = classify(program, TINY, "-", "--json", stdin=Path(IMAGE).read_bytes())
+    assert json.loads(out) == {**json.loads(by_name), "image": "image 0"}
+    _, err = classify(program, TINY, "-", code=2)
+    assert "standard input is empty" in err
+
+
+def test_verify(program: Path) -> None:
+    out, _ = classify(program, TINY, "--verify", "--precision", "fp32")
+    assert re.match(r"openvino [\d.]+ fp32: passed, 6 comparisons, largest error \d", out)
+    report = json.loads(classify(program, TINY, "--verify", "--json", "--precision", "fp32")[0])
+    assert report["passed"]
+    assert report["max_absolute_error"] < 1e-4
+
+
+def test_verify_fails_with_one(program: Path, tiny: Path) -> None:
+    data = tiny.read_bytes()
+    tiny.write_bytes(re.sub(rb'"logits":\[0\.', b'"logits":[9.', data))
+    out, err = classify(program, tiny, IMAGE, "--verify", code=1)
+    assert "FAILED" in out
+    assert "hint: export it again" in err
+
+
+def test_bench(program: Path) -> None:
+    for streams in (1, 2):
+        arguments = ["--bench", "20", "--streams", str(streams), "--batch-size", "3", "--json"]
+        report = json.loads(classify(program, TINY, IMAGE, *arguments)[0])
+        assert report["batch"] == 3
+        assert report["runs"] == 20
+        assert report["latency_ms"]["p50"] >= report["inference_ms"]["p50"] > 0
+        assert report["images_per_s"] > 0
+        assert report["peak_memory_bytes"] > 1 << 20
+    out, _ = classify(program, TINY, IMAGE, "--bench", "5")
+    assert "image to label" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([TINY], "no image was named"),
+        ([], "MODEL is required"),
+        (["gone.onnx", IMAGE], "no such file: gone.onnx"),
+        ([TINY, IMAGE, "--engine", "abacus"], "no engine is called 'abacus'"),
+        ([TINY, IMAGE, "--precision", "fp8"], "fp8"),
+        ([TINY, IMAGE, "-k", "0"], "top_k"),
+        ([TINY, IMAGE, "--batch-size", "0"], "batch_size"),
+        ([TINY, IMAGE, "--streams", "many"], "streams"),
+        ([TINY, IMAGE, "--unknown"], "--unknown"),
+        ([TINY, "--bench", "3"], "--bench needs images"),
+        ([TINY, "gone.jpg", "--bench", "3"], "gone.jpg"),
+        ([TINY, "tests/cpp"], "no images in tests/cpp/"),
+    ],
+)
+def test_mistakes_are_errors(program: Path, arguments: list[str], says: str) -> None:
+    out, err = classify(program, *arguments, code=2)
+    assert says in err
+    assert not out
+
+
+def test_help_and_version(program: Path) -> None:
+    out, _ = classify(program, "--help")
+    assert "Example: vitrify-classify" in out
+    out, _ = classify(program, "--version")
+    assert re.match(r"vitrify-classify \d+\.\d+\.\d+, openvino, pixels on \w+\n", out)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_output_that_cannot_be_written(program: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([program, TINY, IMAGE], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    assert b"the output cannot be written" in done.stderr
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([program, TINY, IMAGE, "--json"], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert done.returncode == 2
