@@ -14,7 +14,11 @@ INTRODUCTIONS = {
         "ViT-B/16's evaluation transform: shorter side to 248 pixels, bicubic, centre crop of 224, normalised. "
         "`benchmarks/pixels.py` says what the pictures are. *Levels* are 256ths of a pixel's range, against timm on "
         "Pillow's pixels; 0 means equal to the last bit.\n"
-    )
+    ),
+    "cpp": (
+        "## The C++ program\n\n"
+        "fp32, one 500x375 JPEG. `benchmarks/cpp.py` says what runs; *of* columns are ratios to that program.\n"
+    ),
 }
 
 
@@ -30,7 +34,7 @@ def main() -> None:
     """Writes the page."""
     parts = [
         "# Benchmarks\n\n<!-- Made by benchmarks/page.py from benchmarks/results. Run scripts/bench. -->\n",
-        "Peers ran interleaved in one process; medians. Ratios are the result, absolute times belong to the machine.\n",
+        "Peers ran interleaved; medians. Ratios are the result, absolute times belong to the machine.\n",
     ]
     for case, introduction in INTRODUCTIONS.items():
         files = sorted(RESULTS.glob(f"*-{case}.json"))

@@ -24,8 +24,8 @@ std::string cause(const std::exception& error) {
   return line == std::string::npos ? text : text.substr(line + 1);
 }
 
-// A folder of this file's own below the cache. OpenVINO tells files apart by their time in whole seconds, so that a file
-// replaced within one would get the network of the file before it.
+// A folder of this file's own below the cache. OpenVINO tells files apart by their time in whole seconds, so that a
+// file replaced within one would get the network of the file before it.
 std::string cache_of(const std::string& path, const std::string& folder) {
   namespace fs = std::filesystem;
   const fs::path file = fs::absolute(path);

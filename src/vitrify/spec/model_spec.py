@@ -18,6 +18,9 @@ SPEC_VERSION = 1
 SPEC_KEY = "vitrify.spec"
 """Where the JSON text lives: ONNX `metadata_props` and safetensors `__metadata__`."""
 
+MAX_SIDE = (1 << 14) - 1
+"""Pixels of the longest side: the golden generator packs a row and a column into 14 bits each."""
+
 MIN_IMAGES = 32
 """Real images that a reduced precision must have been judged on before anything uses it unasked."""
 
@@ -59,8 +62,8 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         sizes = (self.resize_height, self.resize_width, self.crop_height, self.crop_width)
-        if min(sizes) < 1:
-            raise SpecError("a preprocessing size is not positive", got=sizes, expected="at least 1 pixel each")
+        if min(sizes) < 1 or max(sizes) > MAX_SIDE:
+            raise SpecError("a preprocessing size cannot be", got=sizes, expected=f"1 to {MAX_SIDE} pixels each")
         if not all(math.isfinite(m) for m in self.mean) or not all(math.isfinite(s) and s > 0 for s in self.std):
             raise SpecError(
                 "the normalisation is unusable", got=f"mean={self.mean}, std={self.std}", expected="finite, std above 0"
