@@ -28,6 +28,7 @@ struct ClassifierOptions {
   int threads = 0;           // of inference, and of preparing a batch's images; 0 for one a core
   int streams = 1;           // see EngineOptions
   std::string cache_folder;  // see EngineOptions
+  LogSink log;               // see EngineOptions
   int batch_size = 8;        // most images in one inference
   int top_k = 5;
   DecodeOptions decode;
@@ -75,7 +76,7 @@ struct GoldenReport {
   std::size_t comparisons = 0;  // of one row of logits with the golden one
   double max_absolute_error = 0;
   double gate_use = 0;  // largest error as a fraction of what the gate allows
-  bool top1_agrees = true;
+  bool top1_agrees = true;  // which the gate of fp32 asks for
   bool passed = false;
 };
 
@@ -111,6 +112,7 @@ class VITRIFY_API Classifier {
 
   [[nodiscard]] const ModelSpec& spec() const noexcept;
   [[nodiscard]] const Engine& engine() const noexcept;
+  // What the network computes in.
   [[nodiscard]] Precision precision() const noexcept;
 
  private:

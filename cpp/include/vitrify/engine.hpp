@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +12,10 @@
 #include "vitrify/spec.hpp"
 
 namespace vitrify {
+
+// As TensorRT orders them.
+enum class LogSeverity : std::uint8_t { internal_error, error, warning, info, verbose };
+using LogSink = std::function<void(LogSeverity severity, const char* text)>;
 
 struct EngineOptions {
   Precision precision = Precision::fp32;
@@ -20,6 +26,9 @@ struct EngineOptions {
   int streams = 1;
   // Where compiled networks are kept, so that the next start is short; empty for nowhere.
   std::string cache_folder;
+  // Takes what the engine's library has to say; without it, its last error is part of the exception, and the rest is
+  // lost.
+  LogSink log;
 };
 
 // An open network. `infer` may be called from any number of threads; more than `streams` of them wait for each other.
@@ -39,14 +48,18 @@ class VITRIFY_API Engine {
   [[nodiscard]] virtual std::string version() const = 0;
 };
 
-// The engines of this build, in the order that "auto" prefers.
+// The engines of this build.
 [[nodiscard]] VITRIFY_API std::vector<std::string> available_engines();
+
+// The engine that runs such a file: `name` itself, or the first that does where it is "auto". Throws OptionError.
+[[nodiscard]] VITRIFY_API std::string engine_for(const std::string& path, const std::string& name = "auto");
 
 // Whether the engine computes in this precision natively on this machine; false for an engine that is not in the build.
 [[nodiscard]] VITRIFY_API bool has_native(const std::string& engine, Precision precision);
 
-// Opens an artifact. `name` is "auto" or one of available_engines(). Throws OptionError for a name or an option that
-// does not fit, ArtifactError where graph and spec disagree, RuntimeFailureError where the engine refuses the network.
+// Opens an artifact. `name` is one of available_engines(), or "auto" for the one that runs such a file. Throws
+// OptionError for a name or an option that does not fit, ArtifactError where graph and spec disagree,
+// RuntimeFailureError where the engine refuses the network.
 [[nodiscard]] VITRIFY_API std::unique_ptr<Engine> open_engine(const std::string& path, const ModelSpec& spec,
                                                               const EngineOptions& options = {},
                                                               const std::string& name = "auto");

@@ -5,10 +5,12 @@
 // │   ├── OptionError           an option's value, or one that the artifact contradicts
 // │   ├── ImageError            bytes that are no readable image
 // │   ├── ArtifactError         a file that is no artifact of the kind that is meant
+// │   │   └── EngineError       a TensorRT engine that cannot run here: other version or GPU, no manifest, damaged
 // │   └── SpecError             a model spec that is invalid
 // │       ├── SpecMissingError  the file carries none
 // │       └── SpecVersionError  written by a newer vitrify
 // └── RuntimeFailureError       an inference runtime refused a model or a batch
+//     └── DeviceError           no GPU, a driver that is too old, or not enough GPU memory
 #pragma once
 
 #include <stdexcept>
@@ -52,6 +54,10 @@ class VITRIFY_API ArtifactError : public InputError {
   using InputError::InputError;
 };
 
+class VITRIFY_API EngineError : public ArtifactError {
+  using ArtifactError::ArtifactError;
+};
+
 class VITRIFY_API SpecError : public InputError {
   using InputError::InputError;
 };
@@ -66,6 +72,10 @@ class VITRIFY_API SpecVersionError : public SpecError {
 
 class VITRIFY_API RuntimeFailureError : public Error {
   using Error::Error;
+};
+
+class VITRIFY_API DeviceError : public RuntimeFailureError {
+  using RuntimeFailureError::RuntimeFailureError;
 };
 
 }  // namespace vitrify

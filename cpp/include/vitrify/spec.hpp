@@ -84,8 +84,8 @@ struct ModelSpec {
 // Reads a spec's JSON text, strictly. Throws SpecError, which names the field, or SpecVersionError.
 [[nodiscard]] VITRIFY_API ModelSpec parse_spec(std::string_view json);
 
-// Reads the spec out of an .onnx file, without the weights. Throws ArtifactError, SpecMissingError, SpecError or
-// SpecVersionError.
+// Reads the spec out of an .onnx file, without the weights, or out of the manifest beside a TensorRT engine. Throws
+// ArtifactError, SpecMissingError, SpecError or SpecVersionError.
 [[nodiscard]] VITRIFY_API ModelSpec read_spec(const std::string& path);
 
 // The input of a golden vector, [3, size.height, size.width] in [-2, 2): the same bits on every machine.

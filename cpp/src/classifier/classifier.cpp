@@ -75,14 +75,13 @@ struct Classifier::State {
 Classifier Classifier::load(const std::string& path, const ClassifierOptions& options) {
   static_cast<void>(checked(options));
   ModelSpec spec = read_spec(path);
-  const std::vector<std::string> engines = available_engines();
-  const std::string name = options.engine == "auto" && !engines.empty() ? engines.front() : options.engine;
+  const std::string name = engine_for(path, options.engine);
   ClassifierOptions chosen = options;
   if (!chosen.precision) {
     chosen.precision = automatic_precision(spec, name);
   }
-  auto engine =
-      open_engine(path, spec, {*chosen.precision, options.threads, options.streams, options.cache_folder}, name);
+  auto engine = open_engine(
+      path, spec, {*chosen.precision, options.threads, options.streams, options.cache_folder, options.log}, name);
   return {std::move(spec), std::move(engine), chosen};
 }
 
@@ -96,7 +95,11 @@ Classifier::~Classifier() = default;
 
 const ModelSpec& Classifier::spec() const noexcept { return state_->spec; }
 const Engine& Classifier::engine() const noexcept { return *state_->engine; }
-Precision Classifier::precision() const noexcept { return state_->precision; }
+
+Precision Classifier::precision() const noexcept {
+  // Where the artifact's own arithmetic is a reduced one, that is what the engine computes in.
+  return state_->precision == Precision::fp32 ? state_->spec.precision : state_->precision;
+}
 
 void Classifier::preprocess(const ImageSource& image, float* out) const {
   const Preprocess& rules = state_->spec.preprocess;
@@ -200,7 +203,7 @@ GoldenReport Classifier::verify() const {
     tensors.insert(tensors.end(), tensor.begin(), tensor.end());
   }
   // Each alone, then all in one batch: a graph whose batch axis is broken is right in one of the two only.
-  classifier::GoldenComparison comparison(state_->precision);
+  classifier::GoldenComparison comparison(precision());
   std::vector<float> logits(count * classes);
   for (const std::size_t batch : {std::size_t{1}, count}) {
     for (std::size_t begin = 0; begin < count; begin += batch) {

@@ -1,24 +1,52 @@
 #include "engines.hpp"
 
+#include <algorithm>
+#include <filesystem>
+
 namespace vitrify {
 namespace {
 
 const std::vector<engines::Row>& rows() {
   static const std::vector<engines::Row> all{
 #ifdef VITRIFY_OPENVINO
-      {"openvino", engines::open_openvino, engines::openvino_has_native},
+      {"openvino", {".onnx"}, engines::open_openvino, engines::openvino_has_native},
+#endif
+#ifdef VITRIFY_TENSORRT
+      {"tensorrt", {".engine", ".plan"}, engines::open_tensorrt, engines::tensorrt_has_native},
 #endif
   };
   return all;
 }
 
-const engines::Row* find(const std::string& name) {
+std::string listed(const std::vector<std::string>& items, const char* between) {
+  std::string text;
+  for (const std::string& item : items) {
+    text += (text.empty() ? "" : between) + item;
+  }
+  return text;
+}
+
+// The row for a file. `name` is "auto" or a row's.
+const engines::Row& row_for(const std::string& path, const std::string& name) {
+  const std::string suffix = std::filesystem::path(path).extension().string();
   for (const engines::Row& row : rows()) {
-    if (name == row.name || name == "auto") {
-      return &row;
+    const bool runs = std::find(row.suffixes.begin(), row.suffixes.end(), suffix) != row.suffixes.end();
+    if (name == row.name && !runs) {
+      throw OptionError(name + " cannot run " + path, {}, listed(row.suffixes, " or "),
+                        "leave the engine out, or name an artifact of that kind");
+    }
+    if (runs && (name == row.name || name == "auto")) {
+      return row;
     }
   }
-  return nullptr;
+  if (name == "auto") {
+    const bool plan = suffix == ".engine" || suffix == ".plan";
+    throw OptionError("this build has no engine that runs " + path, {}, {},
+                      std::string("build vitrify where CMake finds ") + (plan ? "TensorRT and CUDA" : "OpenVINO"));
+  }
+  std::vector<std::string> expected = available_engines();
+  expected.insert(expected.begin(), "auto");
+  throw OptionError("no engine is called '" + name + "'", {}, listed(expected, ", "));
 }
 
 }  // namespace
@@ -31,9 +59,11 @@ std::vector<std::string> available_engines() {
   return names;
 }
 
+std::string engine_for(const std::string& path, const std::string& name) { return row_for(path, name).name; }
+
 bool has_native(const std::string& engine, Precision precision) {
-  const engines::Row* row = find(engine);
-  return row != nullptr && row->has_native(precision);
+  return std::any_of(rows().begin(), rows().end(),
+                     [&](const engines::Row& row) { return engine == row.name && row.has_native(precision); });
 }
 
 std::unique_ptr<Engine> open_engine(const std::string& path, const ModelSpec& spec, const EngineOptions& options,
@@ -43,17 +73,7 @@ std::unique_ptr<Engine> open_engine(const std::string& path, const ModelSpec& sp
                       std::to_string(options.threads) + " threads, " + std::to_string(options.streams) + " streams",
                       "threads of 0 or more, streams of 1 or more");
   }
-  if (const engines::Row* row = find(name)) {
-    return row->open(path, spec, options);
-  }
-  std::string expected = "auto";
-  for (const engines::Row& row : rows()) {
-    expected += std::string(", ") + row.name;
-  }
-  if (rows().empty()) {
-    throw OptionError("this build has no engine", {}, {}, "build vitrify where CMake finds OpenVINO");
-  }
-  throw OptionError("no engine is called '" + name + "'", {}, expected);
+  return row_for(path, name).open(path, spec, options);
 }
 
 }  // namespace vitrify

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "vitrify/engine.hpp"
 
@@ -10,6 +11,7 @@ namespace vitrify::engines {
 
 struct Row {
   const char* name;
+  std::vector<std::string> suffixes;  // of the files that it runs
   std::unique_ptr<Engine> (*open)(const std::string& path, const ModelSpec& spec, const EngineOptions& options);
   bool (*has_native)(Precision precision);
 };
@@ -18,6 +20,12 @@ struct Row {
 [[nodiscard]] std::unique_ptr<Engine> open_openvino(const std::string& path, const ModelSpec& spec,
                                                     const EngineOptions& options);
 [[nodiscard]] bool openvino_has_native(Precision precision);
+#endif
+
+#ifdef VITRIFY_TENSORRT
+[[nodiscard]] std::unique_ptr<Engine> open_tensorrt(const std::string& path, const ModelSpec& spec,
+                                                    const EngineOptions& options);
+[[nodiscard]] bool tensorrt_has_native(Precision precision);
 #endif
 
 }  // namespace vitrify::engines

@@ -1,4 +1,4 @@
-// Finds the spec in an ONNX file without protobuf: a few reads, whatever the size of the weights.
+// Reads an ONNX file's metadata without protobuf: a few reads, whatever the size of the weights.
 //
 // A ModelProto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) has its graph in field 7 and metadata_props in
 // field 14, each a StringStringEntryProto of key (1) and value (2);
@@ -10,12 +10,11 @@
 #include <optional>
 #include <string>
 
-#include "vitrify/spec.hpp"
+#include "storage.hpp"
 
 namespace vitrify {
 namespace {
 
-constexpr const char* kSpecKey = "vitrify.spec";
 constexpr std::uint64_t kGraph = 7;
 constexpr std::uint64_t kMetadataProps = 14;
 // More than any true spec: a hostile length must not become an allocation.
@@ -129,42 +128,15 @@ std::map<std::string, std::string> metadata_of(WireReader& file) {
   return metadata;
 }
 
-std::string keys_of(const std::map<std::string, std::string>& metadata) {
-  std::string text;
-  for (const auto& [key, value] : metadata) {
-    text += (text.empty() ? "metadata keys " : ", ") + key;
-  }
-  return text.empty() ? "no metadata" : text;
-}
-
 }  // namespace
 
-ModelSpec read_spec(const std::string& path) {
-  const std::filesystem::path file = path;
-  std::error_code ignored;
-  if (std::filesystem::is_directory(file, ignored)) {
-    throw ArtifactError(path + " is a directory", {}, "an .onnx file");
-  }
-  const std::uintmax_t size = std::filesystem::file_size(file, ignored);
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) {
-    const bool exists = std::filesystem::exists(file, ignored);
-    throw ArtifactError((exists ? "cannot read " : "no such file: ") + path, {}, {},
-                        exists ? "check its permissions" : "check the path");
-  }
-  if (file.extension() != ".onnx") {
-    throw ArtifactError("cannot tell what " + path + " is", "the suffix '" + file.extension().string() + "'", ".onnx");
-  }
+std::map<std::string, std::string> spec::onnx_metadata(const std::string& path) {
+  std::error_code unknown;
+  const std::uintmax_t size = std::filesystem::file_size(path, unknown);
+  std::ifstream stream(path, std::ios::binary);
   try {
     WireReader reader(stream, size);
-    const auto metadata = metadata_of(reader);
-    const auto found = metadata.find(kSpecKey);
-    if (found == metadata.end()) {
-      throw SpecMissingError(path + " carries no model spec", keys_of(metadata), kSpecKey,
-                             "make the artifact with `vitrify export CHECKPOINT -o model.onnx`, which writes the spec "
-                             "into it");
-    }
-    return parse_spec(found->second);
+    return metadata_of(reader);
   } catch (const Damage& damage) {
     throw ArtifactError(path + " is no ONNX model, or it is truncated", damage.what, {}, "copy or export it again");
   }

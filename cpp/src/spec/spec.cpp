@@ -5,26 +5,19 @@
 #include <cstddef>
 #include <utility>
 
-#include "fields.hpp"
+#include "parse.hpp"
 
 namespace vitrify {
 namespace {
 
 using spec::Fields;
 using spec::Json;
+using spec::precision_of;
 using spec::Value;
 
 // The golden generator packs a row and a column into 14 bits each.
 constexpr std::int64_t kMaxSide = (1 << 14) - 1;
 constexpr std::int64_t kMaxWhole = INT64_MAX;
-
-Precision precision_of(const Value& value) {
-  return value.choice<Precision>({{"fp32", Precision::fp32},
-                                  {"bf16", Precision::bf16},
-                                  {"fp16", Precision::fp16},
-                                  {"int8", Precision::int8},
-                                  {"fp8", Precision::fp8}});
-}
 
 int side_of(const Value& value) { return static_cast<int>(value.whole(1, kMaxSide)); }
 
@@ -152,24 +145,6 @@ std::vector<Check> checks_of(const Value& value) {
   return fields["checks"].list(check_of);
 }
 
-Json json_of(std::string_view text) {
-  // Far more than a spec has: what walks a document is recursive, and a hostile file must not choose how deep.
-  constexpr int deepest = 16;
-  const auto shallow = [](int depth, Json::parse_event_t /*event*/, Json& /*parsed*/) {
-    if (depth > deepest) {
-      throw SpecError("the model spec is nested too deeply", {}, "at most " + std::to_string(deepest) + " levels");
-    }
-    return true;
-  };
-  try {
-    return Json::parse(text.begin(), text.end(), shallow);
-  } catch (const Json::exception& error) {
-    // The message quotes what was read, which may be megabytes.
-    throw SpecError("the model spec is no JSON", std::string(error.what()).substr(0, 120), {},
-                    "export the artifact again");
-  }
-}
-
 void check_version(const Json& data) {
   const bool numbered = data.is_object() && data.contains("version") && data["version"].is_number_unsigned();
   const auto version = numbered ? data["version"].get<std::uint64_t>() : 0;
@@ -203,10 +178,35 @@ bool ModelSpec::allows(std::string_view runtime, Precision wanted) const noexcep
   return seen >= kMinImages;
 }
 
-ModelSpec parse_spec(std::string_view json) {
-  const Json data = json_of(json);
-  check_version(data);
-  const Fields fields(Value(data, "spec"), {"input", "preprocess", "labels", "source"},
+Precision spec::precision_of(const Value& value) {
+  return value.choice<Precision>({{"fp32", Precision::fp32},
+                                  {"bf16", Precision::bf16},
+                                  {"fp16", Precision::fp16},
+                                  {"int8", Precision::int8},
+                                  {"fp8", Precision::fp8}});
+}
+
+Json spec::json_of(std::string_view text) {
+  // Far more than a spec has: what walks a document is recursive, and a hostile file must not choose how deep.
+  constexpr int deepest = 16;
+  const auto shallow = [](int depth, Json::parse_event_t /*event*/, Json& /*parsed*/) {
+    if (depth > deepest) {
+      throw SpecError("the model spec is nested too deeply", {}, "at most " + std::to_string(deepest) + " levels");
+    }
+    return true;
+  };
+  try {
+    return Json::parse(text.begin(), text.end(), shallow);
+  } catch (const Json::exception& error) {
+    // The message quotes what was read, which may be megabytes.
+    throw SpecError("the model spec is no JSON", std::string(error.what()).substr(0, 120), {},
+                    "export the artifact again");
+  }
+}
+
+ModelSpec spec::spec_of(const Value& value) {
+  check_version(value.json());
+  const Fields fields(value, {"input", "preprocess", "labels", "source"},
                       {"version", "output", "precision", "golden", "verification"});
   ModelSpec result;
   Size input_size;
@@ -244,5 +244,7 @@ ModelSpec parse_spec(std::string_view json) {
   }
   return result;
 }
+
+ModelSpec parse_spec(std::string_view json) { return spec::spec_of(Value(spec::json_of(json), "spec")); }
 
 }  // namespace vitrify

@@ -1,0 +1,74 @@
+#include "storage.hpp"
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "parse.hpp"
+#include "vitrify/spec.hpp"
+
+namespace vitrify {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSpecKey = "vitrify.spec";
+
+void require_readable(const std::string& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) {
+    throw ArtifactError(path + " is a directory", {}, "an .onnx file or a TensorRT engine");
+  }
+  if (!std::ifstream(path, std::ios::binary)) {
+    const bool exists = fs::exists(path, ignored);
+    throw ArtifactError((exists ? "cannot read " : "no such file: ") + path, {}, {},
+                        exists ? "check its permissions" : "check the path");
+  }
+}
+
+ModelSpec spec_in_onnx(const std::string& path) {
+  const auto metadata = spec::onnx_metadata(path);
+  const auto found = metadata.find(kSpecKey);
+  if (found != metadata.end()) {
+    return parse_spec(found->second);
+  }
+  std::string keys;
+  for (const auto& [key, value] : metadata) {
+    keys += (keys.empty() ? "metadata keys " : ", ") + key;
+  }
+  throw SpecMissingError(path + " carries no model spec", keys.empty() ? "no metadata" : keys, kSpecKey,
+                         "make the artifact with `vitrify export CHECKPOINT -o model.onnx`, which writes the spec into "
+                         "it");
+}
+
+// A TensorRT plan stays plain, so that its spec stands beside it.
+ModelSpec spec_in_manifest(const std::string& plan) {
+  const std::string path = plan + ".json";
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    throw SpecMissingError(plan + " has no manifest", {}, path + " beside it",
+                           "vitrify build MODEL.onnx -o " + plan + ", which writes both");
+  }
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  const spec::Json data = spec::json_of(text);
+  if (!data.is_object() || !data.contains("spec")) {
+    throw ArtifactError(path + " is no manifest of an engine", {}, {}, "build the engine again");
+  }
+  return spec::spec_of(spec::Value(data["spec"], "spec"));
+}
+
+}  // namespace
+
+ModelSpec read_spec(const std::string& path) {
+  require_readable(path);
+  const std::string suffix = fs::path(path).extension().string();
+  if (suffix == ".onnx") {
+    return spec_in_onnx(path);
+  }
+  if (suffix == ".engine" || suffix == ".plan") {
+    return spec_in_manifest(path);
+  }
+  throw ArtifactError("cannot tell what " + path + " is", "the suffix '" + suffix + "'", ".onnx or .engine or .plan");
+}
+
+}  // namespace vitrify
