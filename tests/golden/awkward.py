@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tests.golden.gif import control, frame, gif, interlace, lzw
+
 Pixels = npt.NDArray[np.uint8]
 
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -197,6 +199,30 @@ def webps() -> dict[str, bytes]:
     }
 
 
+def gifs() -> dict[str, bytes]:
+    values = picture(29, 21, 1).astype(np.uint8)
+    rows = [bytes(row) for row in values.reshape(21, 29)]
+    colors = picture(256, 1).astype(np.uint8).tobytes()
+    few = bytes(value // 16 for value in b"".join(rows))
+    size = (29, 21)
+    whole = frame(size, lzw(b"".join(rows), 8))
+    part = frame(size, lzw(few, 4), at=(5, 2), palette=colors[:48])
+    ramp = bytes(i for i in range(256) for _ in range(3))
+    return {
+        "global.gif": gif(size, whole, palette=colors),
+        "local.gif": gif(size, part, palette=ramp, version=b"87a"),
+        "nopalette.gif": gif(size, whole),
+        "identity.gif": gif(size, frame(size, lzw(b"".join(rows), 8), palette=ramp)),
+        "shortpalette.gif": gif(size, whole, palette=colors[300:492]),
+        "interlaced.gif": gif(size, frame(size, lzw(b"".join(interlace(rows)), 8), interlaced=True), palette=colors),
+        "offset.gif": gif((40, 30), control(7), part, palette=colors[: 3 * 128], background=3),
+        "larger.gif": gif((3, 9), b"!\xfe\x05hello\0", part, whole, palette=colors),
+        "1bit.gif": gif((7, 3), frame((7, 3), lzw(bytes(i % 3 % 2 for i in range(21)), 2)), palette=colors[:6]),
+        "pillow.gif": encoded(rgb().quantize(32), "gif"),
+        "animated.gif": encoded(rgb(), "gif", save_all=True, append_images=[rgb().rotate(180)], disposal=2),
+    }
+
+
 def awkward_images() -> dict[str, bytes]:
     """Names and encoded bytes."""
-    return jpegs() | pngs() | bmps() | webps()
+    return jpegs() | pngs() | bmps() | webps() | gifs()
