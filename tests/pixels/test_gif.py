@@ -148,7 +148,7 @@ def test_damaged_files_by_hand() -> None:
     ),
 )
 def test_files_that_pillow_writes(
-    mode: str, size: tuple[int, int], seed: int, colors: int, frames: int, options: dict[str, Any]
+    *, mode: str, size: tuple[int, int], seed: int, colors: int, frames: int, options: dict[str, Any]
 ) -> None:
     rng = np.random.default_rng(seed)
     images = []
