@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstring>
 #include <string>
 
 namespace vitrify::pixels {
@@ -64,7 +65,8 @@ void pack_gathered(const Coefficients& axis, std::size_t block, HorizontalWeight
   const std::size_t blocks = (outputs + block - 1) / block;
   const std::size_t width = 16 / block;
   packed.block = block;
-  packed.steps = ((taps + 3) / 4 + width - 1) / width;
+  const auto longest = static_cast<std::size_t>(*std::max_element(axis.count.begin(), axis.count.end()));
+  packed.steps = ((longest + 3) / 4 + width - 1) / width;
   packed.index.assign(blocks * packed.steps * 64, 0);
   packed.block_digits.assign(blocks * packed.steps * 192, 0);
   for (std::size_t i = 0; i < outputs; ++i) {
@@ -166,9 +168,32 @@ void vertical_scalar(const std::uint8_t* rows, std::size_t stride, const std::in
   }
 }
 
+void normalise_scalar(const std::uint8_t* plane, std::size_t pixels, const Normalisation& normalisation, float* out) {
+  for (std::size_t x = 0; x < pixels; ++x) {
+    out[x] = normalisation.table[plane[x]];
+  }
+}
+
 }  // namespace
 
-const Kernels scalar_kernels = {"scalar", WeightForm::whole, always, split_scalar, horizontal_scalar, vertical_scalar};
+const Kernels scalar_kernels = {"scalar",          WeightForm::whole, always,          split_scalar, horizontal_scalar,
+                                vertical_scalar, normalise_scalar};
+
+Normalisation make_normalisation(float mean, float std, const Kernels& kernels) {
+  Normalisation normalisation{{}, mean, std, 1.0F / std};
+  std::array<std::uint8_t, 256> values{};
+  for (std::size_t v = 0; v < values.size(); ++v) {
+    values[v] = static_cast<std::uint8_t>(v);
+    const float scaled = static_cast<float>(v) / 255.0F;
+    const float centred = scaled - mean;
+    normalisation.table[v] = centred / std;
+  }
+  std::array<float, 256> computed{};
+  normalisation.computable = true;
+  kernels.normalise(values.data(), values.size(), normalisation, computed.data());
+  normalisation.computable = std::memcmp(computed.data(), normalisation.table.data(), sizeof computed) == 0;
+  return normalisation;
+}
 
 }  // namespace vitrify::pixels
 

@@ -1,6 +1,7 @@
 // The inner loops of the resize, once for each instruction set. All give the same bytes.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -37,6 +38,17 @@ enum class WeightForm : std::uint8_t { whole, words, bytes };
 
 [[nodiscard]] HorizontalWeights pack_weights(const Coefficients& axis, WeightForm form);
 
+// What normalising makes of each of a channel's 256 values: (value / 255 - mean) / std, rounded to float32 after every
+// operation, as PyTorch does it.
+struct Normalisation {
+  std::array<float, 256> table;
+  float mean;
+  float std;
+  float inverse_std;
+  // Whether `normalise` finds every value of the table by itself; it looks them up where not.
+  bool computable = false;
+};
+
 struct Kernels {
   const char* name;
   WeightForm form;
@@ -49,6 +61,8 @@ struct Kernels {
   // `count` rows, `stride` bytes apart, to one row of `bytes` bytes.
   void (*vertical)(const std::uint8_t* rows, std::size_t stride, const std::int32_t* weights, int count,
                    std::size_t bytes, std::uint8_t* out);
+  // A plane of pixels to normalised ones.
+  void (*normalise)(const std::uint8_t* plane, std::size_t pixels, const Normalisation& normalisation, float* out);
 };
 
 // The best that this processor runs, unless a test chose another.
@@ -62,6 +76,8 @@ extern const Kernels avx512_kernels;
 #ifdef VITRIFY_NEON
 extern const Kernels neon_kernels;
 #endif
+
+[[nodiscard]] Normalisation make_normalisation(float mean, float std, const Kernels& kernels);
 
 // A fixed-point sum to a pixel: Pillow's clip8.
 inline std::uint8_t to_pixel(std::int32_t sum) {

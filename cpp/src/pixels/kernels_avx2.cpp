@@ -8,7 +8,7 @@
 namespace vitrify::pixels {
 namespace {
 
-bool supported() { return __builtin_cpu_supports("avx2") != 0; }
+bool supported() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }
 
 // 48 bytes of RGB to 16 bytes of one channel: three shuffles, one for each register, that together fill every lane.
 struct SplitMasks {
@@ -124,8 +124,28 @@ void vertical(const std::uint8_t* rows, std::size_t stride, const std::int32_t* 
   scalar_kernels.vertical(rows + i, stride, weights, count, bytes - i, out + i);
 }
 
+// Multiplying by the inverse and correcting the quotient by its remainder is a correctly rounded division (Markstein,
+// IBM J. Res. Dev. 34, 1990), at a fraction of its time.
+__m256 divided(__m256 dividend, __m256 divisor, __m256 inverse) {
+  const __m256 quotient = _mm256_mul_ps(dividend, inverse);
+  return _mm256_fmadd_ps(_mm256_fnmadd_ps(quotient, divisor, dividend), inverse, quotient);
+}
+
+void normalise(const std::uint8_t* plane, std::size_t pixels, const Normalisation& normalisation, float* out) {
+  std::size_t x = 0;
+  for (; normalisation.computable && x + 8 <= pixels; x += 8) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(plane + x));
+    const __m256 values = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+    const __m256 scaled = divided(values, _mm256_set1_ps(255.0F), _mm256_set1_ps(1.0F / 255.0F));
+    const __m256 centred = _mm256_sub_ps(scaled, _mm256_set1_ps(normalisation.mean));
+    _mm256_storeu_ps(out + x, divided(centred, _mm256_set1_ps(normalisation.std),
+                                      _mm256_set1_ps(normalisation.inverse_std)));
+  }
+  scalar_kernels.normalise(plane + x, pixels - x, normalisation, out + x);
+}
+
 }  // namespace
 
-const Kernels avx2_kernels = {"avx2", WeightForm::words, supported, split, horizontal, vertical};
+const Kernels avx2_kernels = {"avx2", WeightForm::words, supported, split, horizontal, vertical, normalise};
 
 }  // namespace vitrify::pixels

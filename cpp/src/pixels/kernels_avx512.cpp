@@ -36,8 +36,11 @@ constexpr SplitMasks make_split_masks() {
 constexpr SplitMasks kSplitMasks = make_split_masks();
 
 void split(const std::uint8_t* rgb, std::size_t pixels, std::uint8_t* const planes[3]) {
-  std::size_t x = 0;
-  for (; x + 64 <= pixels; x += 64) {
+  if (pixels < 64) {
+    return scalar_kernels.split(rgb, pixels, planes);
+  }
+  for (std::size_t next = 0; next < pixels; next += 64) {
+    const std::size_t x = next + 64 <= pixels ? next : pixels - 64;  // the last ones overlap those before
     const __m512i part0 = _mm512_loadu_si512(rgb + 3 * x);
     const __m512i part1 = _mm512_loadu_si512(rgb + 3 * x + 64);
     const __m512i part2 = _mm512_loadu_si512(rgb + 3 * x + 128);
@@ -48,8 +51,6 @@ void split(const std::uint8_t* rgb, std::size_t pixels, std::uint8_t* const plan
       _mm512_storeu_si512(planes[channel] + x, _mm512_permutex2var_epi8(begun, second, part2));
     }
   }
-  std::uint8_t* rest[3] = {planes[0] + x, planes[1] + x, planes[2] + x};
-  scalar_kernels.split(rgb + 3 * x, pixels - x, rest);
 }
 
 __m512i joined(__m512i digit0, __m512i digit1, __m512i digit2) {
@@ -241,8 +242,28 @@ void vertical(const std::uint8_t* rows, std::size_t stride, const std::int32_t* 
   }
 }
 
+// Multiplying by the inverse and correcting the quotient by its remainder is a correctly rounded division (Markstein,
+// IBM J. Res. Dev. 34, 1990), at a fraction of its time.
+__m512 divided(__m512 dividend, __m512 divisor, __m512 inverse) {
+  const __m512 quotient = _mm512_mul_ps(dividend, inverse);
+  return _mm512_fmadd_ps(_mm512_fnmadd_ps(quotient, divisor, dividend), inverse, quotient);
+}
+
+void normalise(const std::uint8_t* plane, std::size_t pixels, const Normalisation& normalisation, float* out) {
+  std::size_t x = 0;
+  for (; normalisation.computable && x + 16 <= pixels; x += 16) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(plane + x));
+    const __m512 values = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+    const __m512 scaled = divided(values, _mm512_set1_ps(255.0F), _mm512_set1_ps(1.0F / 255.0F));
+    const __m512 centred = _mm512_sub_ps(scaled, _mm512_set1_ps(normalisation.mean));
+    _mm512_storeu_ps(out + x, divided(centred, _mm512_set1_ps(normalisation.std),
+                                      _mm512_set1_ps(normalisation.inverse_std)));
+  }
+  scalar_kernels.normalise(plane + x, pixels - x, normalisation, out + x);
+}
+
 }  // namespace
 
-const Kernels avx512_kernels = {"avx512", WeightForm::bytes, supported, split, horizontal, vertical};
+const Kernels avx512_kernels = {"avx512", WeightForm::bytes, supported, split, horizontal, vertical, normalise};
 
 }  // namespace vitrify::pixels
