@@ -88,7 +88,7 @@ void horizontal_dot(const std::uint8_t* const planes[3], int origin, const Horiz
   }
 }
 
-// Three times 16 bytes of one channel each, of which every `width`-th counts, to RGB.
+// Four bytes of red, four of green, eight of blue, four times, of which every `width`-th counts, to RGB.
 struct InterleaveMasks {
   alignas(64) std::array<std::array<std::uint8_t, 64>, 3> bytes{};  // for a width of 1, 2 and 4
 };
@@ -97,19 +97,14 @@ constexpr InterleaveMasks make_interleave_masks() {
   InterleaveMasks masks;
   for (std::size_t power = 0; power < 3; ++power) {
     for (std::size_t byte = 0; byte < 3 * (16U >> power); ++byte) {
-      masks.bytes[power][byte] = static_cast<std::uint8_t>(byte % 3 * 16 + (byte / 3 << power));
+      const std::size_t place = byte / 3 << power;
+      masks.bytes[power][byte] = static_cast<std::uint8_t>(place / 4 * 16 + byte % 3 * 4 + place % 4);
     }
   }
   return masks;
 }
 
 constexpr InterleaveMasks kInterleaveMasks = make_interleave_masks();
-
-// Fixed-point sums to 16 pixels of one channel.
-__m128i to_pixels(__m512i sums) {
-  sums = _mm512_srai_epi32(_mm512_add_epi32(sums, _mm512_set1_epi32(kHalf)), kPrecisionBits);
-  return _mm512_cvtusepi32_epi8(_mm512_max_epi32(sums, _mm512_setzero_si512()));
-}
 
 // The sums of each output's 1 << Power partial sums, which are neighbours, in all of their places.
 template <int Power>
@@ -155,13 +150,13 @@ void horizontal_gathered(const std::uint8_t* const planes[3], int origin, const 
         }
       }
     }
-    __m128i channel[3];
+    __m512i channel[3];
     for (int c = 0; c < 3; ++c) {
-      channel[c] = to_pixels(summed<Power>(joined(sums[c][0], sums[c][1], sums[c][2])));
+      const __m512i sum = summed<Power>(joined(sums[c][0], sums[c][1], sums[c][2]));
+      channel[c] = _mm512_srai_epi32(_mm512_add_epi32(sum, _mm512_set1_epi32(kHalf)), kPrecisionBits);
     }
-    __m512i pixels = _mm512_castsi128_si512(channel[0]);
-    pixels = _mm512_inserti32x4(pixels, channel[1], 1);
-    pixels = _mm512_inserti32x4(pixels, channel[2], 2);
+    const __m512i pixels = _mm512_packus_epi16(_mm512_packs_epi32(channel[0], channel[1]),
+                                               _mm512_packs_epi32(channel[2], channel[2]));
     const std::size_t members = outputs - i < block ? outputs - i : block;
     const __mmask64 mask = (__mmask64{1} << (3 * members)) - 1;
     _mm512_mask_storeu_epi8(rgb + 3 * i, mask, _mm512_permutexvar_epi8(interleave, pixels));
