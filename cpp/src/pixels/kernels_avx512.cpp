@@ -127,7 +127,7 @@ void horizontal_gathered(const std::uint8_t* const planes[3], int origin, const 
   const auto outputs = static_cast<std::size_t>(axis.outputs());
   const __m512i interleave = _mm512_load_si512(kInterleaveMasks.bytes[Power].data());
   const std::uint8_t* index = packed.index.data();
-  const std::int8_t* digits = packed.block_digits.data();
+  const std::int8_t* digits = packed.digits.data();
   for (std::size_t i = 0; i < outputs; i += block) {
     const int first = axis.first[i] - origin;
     __m512i low[3];
@@ -155,8 +155,8 @@ void horizontal_gathered(const std::uint8_t* const planes[3], int origin, const 
       const __m512i sum = summed<Power>(joined(sums[c][0], sums[c][1], sums[c][2]));
       channel[c] = _mm512_srai_epi32(_mm512_add_epi32(sum, _mm512_set1_epi32(kHalf)), kPrecisionBits);
     }
-    const __m512i pixels = _mm512_packus_epi16(_mm512_packs_epi32(channel[0], channel[1]),
-                                               _mm512_packs_epi32(channel[2], channel[2]));
+    const __m512i pixels =
+        _mm512_packus_epi16(_mm512_packs_epi32(channel[0], channel[1]), _mm512_packs_epi32(channel[2], channel[2]));
     const std::size_t members = outputs - i < block ? outputs - i : block;
     const __mmask64 mask = (__mmask64{1} << (3 * members)) - 1;
     _mm512_mask_storeu_epi8(rgb + 3 * i, mask, _mm512_permutexvar_epi8(interleave, pixels));
@@ -252,8 +252,8 @@ void normalise(const std::uint8_t* plane, std::size_t pixels, const Normalisatio
     const __m512 values = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
     const __m512 scaled = divided(values, _mm512_set1_ps(255.0F), _mm512_set1_ps(1.0F / 255.0F));
     const __m512 centred = _mm512_sub_ps(scaled, _mm512_set1_ps(normalisation.mean));
-    _mm512_storeu_ps(out + x, divided(centred, _mm512_set1_ps(normalisation.std),
-                                      _mm512_set1_ps(normalisation.inverse_std)));
+    _mm512_storeu_ps(out + x,
+                     divided(centred, _mm512_set1_ps(normalisation.std), _mm512_set1_ps(normalisation.inverse_std)));
   }
   scalar_kernels.normalise(plane + x, pixels - x, normalisation, out + x);
 }
