@@ -3,7 +3,6 @@
 
 #include <immintrin.h>
 
-#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -149,7 +148,7 @@ void horizontal_gathered(const std::uint8_t* const planes[3], int origin, const 
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(pixels));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 3 * members), _mm256_extracti128_si256(pixels, 1));
     if (!fits) {
-      std::memcpy(rgb + 3 * i, end.data(), 3 * std::min(outputs - i, 2 * members));
+      std::memcpy(rgb + 3 * i, end.data(), 3 * (outputs - i < 2 * members ? outputs - i : 2 * members));
     }
   }
 }
