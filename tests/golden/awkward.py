@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import zlib
@@ -14,6 +15,14 @@ from PIL import Image
 from tests.golden.gif import control, frame, gif, interlace, lzw
 
 Pixels = npt.NDArray[np.uint8]
+
+# rgb(16, 11) of quality 50 through `jpegtran -arithmetic`: Pillow reads arithmetic coding, and cannot write it.
+ARITHMETIC_JPEG = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4UG1RV19i"
+    "Z2hnPk1xeXBkeFxlZ2P/2wBDARESEhgVGC8aGi9jQjhCY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2Nj"
+    "Y2NjY2NjY2P/yQARCAALABADASIAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIRAxEAPwD91vZz5J53AaVSD+gu4pauzgYucpUG"
+    "Xj+JV8brGUwOFphmjuvnlwTs7bQ4rTRWE9TM2MdXgAXw3P/Z"
+)
 
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
@@ -62,6 +71,7 @@ def jpegs() -> dict[str, bytes]:
         "grey.jpg": encoded(rgb().convert("L"), "jpeg"),
         "cmyk.jpg": encoded(cmyk(), "jpeg"),
         "ycck.jpg": encoded(cmyk(), "jpeg").replace(b"Adobe\0\x64\0\0\0\0\0", b"Adobe\0\x64\0\0\0\0\2"),
+        "arithmetic.jpg": ARITHMETIC_JPEG,
         "rgb.jpg": encoded(rgb(), "jpeg", keep_rgb=True),
         "wide.jpg": encoded(rgb(60, 7), "jpeg"),
         "tall.jpg": encoded(rgb(7, 50), "jpeg"),

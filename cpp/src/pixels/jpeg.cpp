@@ -35,6 +35,7 @@ struct ErrorManager {
   jpeg_error_mgr base;  // must come first: libjpeg knows only this
   std::jmp_buf escape;
   std::array<char, JMSG_LENGTH_MAX> message;
+  bool pixels_missing = true;
 };
 
 [[noreturn]] void on_error(j_common_ptr info) {
@@ -45,8 +46,8 @@ struct ErrorManager {
 
 void on_message(j_common_ptr info, int level) {
   // The memory source makes an end up where the data has none, and only warns. Pillow calls that truncated.
-  if (level < 0 && info->err->msg_code == JWRN_JPEG_EOF) {
-    auto* manager = reinterpret_cast<ErrorManager*>(info->err);
+  auto* manager = reinterpret_cast<ErrorManager*>(info->err);
+  if (level < 0 && info->err->msg_code == JWRN_JPEG_EOF && manager->pixels_missing) {
     std::snprintf(manager->message.data(), manager->message.size(), "the image file is truncated");
     std::longjmp(manager->escape, 1);
   }
@@ -219,7 +220,13 @@ void JpegReader::read(Range columns, Range rows, const RowSink& sink) {
     }
   }
   const JDIMENSION left = info_.output_height - static_cast<JDIMENSION>(rows.end);
-  if (left > 0 && !ends_properly(data_, bytes_)) {
+  if (left == 0) {
+    // Looks for the end: it may be missing, but no marker before it may be one that JPEG does not have.
+    errors_.pixels_missing = false;
+    guarded([&] { jpeg_finish_decompress(&info_); });
+    return;
+  }
+  if (!ends_properly(data_, bytes_)) {
     // Nobody needs these rows, but a truncated file is an error wherever the crop lies.
     guarded([&] { jpeg_skip_scanlines(&info_, left); });
   }
