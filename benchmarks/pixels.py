@@ -5,7 +5,7 @@
 Three sizes, one core and all. The pictures are mosaics of scikit-learn's two sample photos at their own resolution, so
 that a 12-megapixel file has the detail, and so the Huffman codes, of a 12-megapixel photo. Reference: timm's evaluation
 transform of a ViT-B/16 on Pillow's pixels. OpenCV and Albumentations resize in another way (area averaging), and say so
-in their error.
+in their error. pillow-simd replaces Pillow, so it runs in a process of its own, which takes its turn like the others.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ import functools
 import io
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Listener
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,9 +30,12 @@ from sklearn.datasets import load_sample_images
 
 SIZES = ((500, 375), (1920, 1080), (4032, 3024))
 MEAN = STD = (0.5, 0.5, 0.5)
-SIDE, CROP = 248, 224
+CROP, CROP_PCT = 224, 0.9
+SIDE = int(CROP / CROP_PCT)
 
 Peer = Callable[[bytes], Any]
+Call = Callable[[], float]
+"""Does its work and gives the milliseconds that it took."""
 
 
 def mosaic(width: int, height: int) -> bytes:
@@ -65,7 +71,7 @@ def peers() -> dict[str, Peer]:
         mean=MEAN,
         std=STD,
     )
-    timm_transform = create_transform(input_size=CROP, interpolation="bicubic", mean=MEAN, std=STD, crop_pct=0.9)
+    timm_transform = create_transform(input_size=CROP, interpolation="bicubic", mean=MEAN, std=STD, crop_pct=CROP_PCT)
     found: dict[str, Peer] = {
         "timm + Pillow": lambda data: timm_transform(Image.open(io.BytesIO(data)).convert("RGB")).numpy(),
         "vitrify": lambda data: preprocess([data], spec, threads=1)[0],
@@ -137,36 +143,78 @@ def _albumentations() -> dict[str, Peer]:
     return {"Albumentations (area)": run}
 
 
+class PillowSimd:
+    """The process that has pillow-simd in Pillow's place; see pillow_simd.py."""
+
+    python = Path(__file__).parent.parent / ".venv-simd" / "bin" / "python"
+
+    def __init__(self) -> None:
+        """Starts it and asks for its version."""
+        worker = Path(__file__).with_name("pillow_simd.py")
+        with Listener(family="AF_UNIX") as listener:
+            subprocess.Popen([self.python, worker, str(listener.address)])  # noqa: S603  # ends with its connection
+            self._connection = listener.accept()
+        self.version: str = self._connection.recv()
+
+    def ask(self, task: str, data: bytes, *, copies: int = 1, **options: Any) -> tuple[float, Any]:
+        """Milliseconds, and the result of the first of the copies."""
+        request = {"task": task, "data": data, "copies": copies, "threads": min(copies, cores()), **options}
+        self._connection.send(request | {"crop": CROP, "crop_pct": CROP_PCT, "mean": MEAN, "std": STD})
+        answer: tuple[float, Any] = self._connection.recv()
+        return answer
+
+    def call(self, task: str, data: bytes, **options: Any) -> Call:
+        """The time alone, by the worker's own clock."""
+        return lambda: self.ask(task, data, **options)[0]
+
+
+def timed(function: Callable[..., Any], *arguments: Any) -> Call:
+    """A function's time by this process's clock."""
+
+    def call() -> float:
+        start = time.perf_counter()
+        function(*arguments)
+        return (time.perf_counter() - start) * 1e3
+
+    return call
+
+
 def mapped(pool: ThreadPoolExecutor, peer: Peer, batch: list[bytes]) -> list[Any]:
     """A whole batch through one peer, an image a thread."""
     return list(pool.map(peer, batch))
 
 
-def interleaved(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+def interleaved(calls: dict[str, Call], rounds: int) -> dict[str, float]:
     """Median milliseconds of each call; every round runs them all, every other round backwards."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name in reversed(calls) if number % 2 else calls:
-            start = time.perf_counter()
-            calls[name]()
+            milliseconds = calls[name]()
             if number:  # the first round warms up
-                times[name].append((time.perf_counter() - start) * 1e3)
+                times[name].append(milliseconds)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
 def main() -> None:
     """Measures every size and peer, then the resize alone."""
     everyone = peers()
+    simd = PillowSimd() if PillowSimd.python.exists() else None
+    if simd is not None:
+        everyone["timm + pillow-simd"] = lambda data: simd.ask("tensor", data)[1]
     rows = []
     for width, height in SIZES:
         data = mosaic(width, height)
         rounds = {500: 60, 1920: 25, 4032: 12}[width]
         reference = everyone["timm + Pillow"](data)
-        one = interleaved({name: functools.partial(peer, data) for name, peer in everyone.items()}, rounds)
+        calls = {name: timed(peer, data) for name, peer in everyone.items()}
         with ThreadPoolExecutor(cores()) as pool:
             batch = [data] * (2 * cores())
-            calls = {name: functools.partial(mapped, pool, peer, batch) for name, peer in everyone.items()}
-            every = interleaved(calls, max(5, rounds // 3))
+            batches = {name: timed(mapped, pool, peer, batch) for name, peer in everyone.items()}
+            if simd is not None:
+                calls["timm + pillow-simd"] = simd.call("tensor", data)
+                batches["timm + pillow-simd"] = simd.call("tensor", data, copies=len(batch))
+            one = interleaved(calls, rounds)
+            every = interleaved(batches, max(5, rounds // 3))
         for name, peer in everyone.items():
             error = np.abs(peer(data) - reference) * 127.5  # back in units of a pixel's 256 levels
             rows.append(
@@ -183,17 +231,21 @@ def main() -> None:
                     "mean_error_levels": round(float(error.mean()), 3),
                 }
             )
-    rows += resize_rows()
-    write_results("pixels", rows, environment())
+    rows += resize_rows(simd)
+    where = environment()
+    if simd is not None:
+        where["versions"]["pillow-simd"] = simd.version
+    write_results("pixels", rows, where)
 
 
-def resize_rows() -> list[dict[str, Any]]:
+def resize_rows(simd: PillowSimd | None) -> list[dict[str, Any]]:
     """The resize alone, decoded pixels to decoded pixels, every kernel against Pillow."""
     from vitrify.pixels import _native, resize
 
     rows = []
     for width, height in SIZES:
-        image = Image.open(io.BytesIO(mosaic(width, height))).convert("RGB")
+        data = mosaic(width, height)
+        image = Image.open(io.BytesIO(data)).convert("RGB")
         rgb = np.asarray(image)
         target = (int(SIDE * width / height), SIDE)
 
@@ -201,15 +253,19 @@ def resize_rows() -> list[dict[str, Any]]:
             _native.use_kernels(name)
             return resize(rgb, target, "bicubic")
 
-        calls: dict[str, Callable[[], Any]] = {
+        ways: dict[str, Callable[[], Any]] = {
             "Pillow": lambda image=image, target=target: image.resize(target, Image.Resampling.BICUBIC)
         }
         for kernels in _native.available_kernels():
-            calls[f"vitrify {kernels}"] = lambda kernels=kernels: with_kernels(kernels)
+            ways[f"vitrify {kernels}"] = functools.partial(with_kernels, kernels)
+        calls = {name: timed(way) for name, way in ways.items()}
+        if simd is not None:
+            ways["pillow-simd"] = lambda data=data, target=target: simd.ask("resize", data, size=target)[1]
+            calls["pillow-simd"] = simd.call("resize", data, size=target)
         times = interleaved(calls, {500: 60, 1920: 25, 4032: 12}[width])
-        want = np.asarray(calls["Pillow"]())
+        want = np.asarray(ways["Pillow"]())
         for name, milliseconds in times.items():
-            error = np.abs(np.asarray(calls[name]()).astype(int) - want)
+            error = np.abs(np.asarray(ways[name]()).astype(int) - want)
             rows.append(
                 {
                     "case": "resize alone",

@@ -1,6 +1,6 @@
 # The libraries that decode images. JPEG is needed; where another is missing, C++ refuses the format and Python leaves it
 # to Pillow.
-option(VITRIFY_DECODERS "Decode more than BMP; off where the libraries are not to be had, such as in cross builds" ON)
+option(VITRIFY_DECODERS "Decode more than BMP and GIF; off where the libraries are not to be had, such as in cross builds" ON)
 if(NOT VITRIFY_DECODERS)
   return()
 endif()

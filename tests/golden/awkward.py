@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import zlib
@@ -11,7 +12,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tests.golden.gif import control, frame, gif, interlace, lzw
+
 Pixels = npt.NDArray[np.uint8]
+
+# rgb(16, 11) of quality 50 through `jpegtran -arithmetic`: Pillow reads arithmetic coding, and cannot write it.
+ARITHMETIC_JPEG = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4UG1RV19i"
+    "Z2hnPk1xeXBkeFxlZ2P/2wBDARESEhgVGC8aGi9jQjhCY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2Nj"
+    "Y2NjY2NjY2P/yQARCAALABADASIAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIRAxEAPwD91vZz5J53AaVSD+gu4pauzgYucpUG"
+    "Xj+JV8brGUwOFphmjuvnlwTs7bQ4rTRWE9TM2MdXgAXw3P/Z"
+)
 
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
@@ -60,6 +71,7 @@ def jpegs() -> dict[str, bytes]:
         "grey.jpg": encoded(rgb().convert("L"), "jpeg"),
         "cmyk.jpg": encoded(cmyk(), "jpeg"),
         "ycck.jpg": encoded(cmyk(), "jpeg").replace(b"Adobe\0\x64\0\0\0\0\0", b"Adobe\0\x64\0\0\0\0\2"),
+        "arithmetic.jpg": ARITHMETIC_JPEG,
         "rgb.jpg": encoded(rgb(), "jpeg", keep_rgb=True),
         "wide.jpg": encoded(rgb(60, 7), "jpeg"),
         "tall.jpg": encoded(rgb(7, 50), "jpeg"),
@@ -197,6 +209,30 @@ def webps() -> dict[str, bytes]:
     }
 
 
+def gifs() -> dict[str, bytes]:
+    values = picture(29, 21, 1).astype(np.uint8)
+    rows = [bytes(row) for row in values.reshape(21, 29)]
+    colors = picture(256, 1).astype(np.uint8).tobytes()
+    few = bytes(value // 16 for value in b"".join(rows))
+    size = (29, 21)
+    whole = frame(size, lzw(b"".join(rows), 8))
+    part = frame(size, lzw(few, 4), at=(5, 2), palette=colors[:48])
+    ramp = bytes(i for i in range(256) for _ in range(3))
+    return {
+        "global.gif": gif(size, whole, palette=colors),
+        "local.gif": gif(size, part, palette=ramp, version=b"87a"),
+        "nopalette.gif": gif(size, whole),
+        "identity.gif": gif(size, frame(size, lzw(b"".join(rows), 8), palette=ramp)),
+        "shortpalette.gif": gif(size, whole, palette=colors[300:492]),
+        "interlaced.gif": gif(size, frame(size, lzw(b"".join(interlace(rows)), 8), interlaced=True), palette=colors),
+        "offset.gif": gif((40, 30), control(7), part, palette=colors[: 3 * 128], background=3),
+        "larger.gif": gif((3, 9), b"!\xfe\x05hello\0", part, whole, palette=colors),
+        "1bit.gif": gif((7, 3), frame((7, 3), lzw(bytes(i % 3 % 2 for i in range(21)), 2)), palette=colors[:6]),
+        "pillow.gif": encoded(rgb().quantize(32), "gif"),
+        "animated.gif": encoded(rgb(), "gif", save_all=True, append_images=[rgb().rotate(180)], disposal=2),
+    }
+
+
 def awkward_images() -> dict[str, bytes]:
     """Names and encoded bytes."""
-    return jpegs() | pngs() | bmps() | webps()
+    return jpegs() | pngs() | bmps() | webps() | gifs()

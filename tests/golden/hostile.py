@@ -6,6 +6,7 @@ import struct
 import zlib
 
 from tests.golden.awkward import bmp, chunk, encoded, png, rgb
+from tests.golden.gif import blocks, control, frame, gif, lzw
 
 
 def with_size(jpeg: bytes, width: int, height: int) -> bytes:
@@ -25,6 +26,7 @@ def hostile_files() -> dict[str, bytes]:
     lie = chunk(b"IHDR", struct.pack(">IIBBBBB", 12000, 12000, 8, 2, 0, 0, 0))
     nothing = chunk(b"IHDR", struct.pack(">IIBBBBB", 0, 7, 8, 2, 0, 0, 0))
     end = chunk(b"IEND", b"")
+    still = gif((29, 21), frame((29, 21), lzw(bytes(range(203)) * 3, 8)), palette=bytes(range(256)) * 3)
     bitmap = bmp(24, 0, b"", bytes(36 * 7))
     return {
         "empty.jpg": b"",
@@ -56,6 +58,18 @@ def hostile_files() -> dict[str, bytes]:
         "runs.bmp": bmp(8, 1, bytes(1024), b"\x05\x01\x00\x01"),
         "truncated.webp": webp[: len(webp) // 2],
         "header.webp": webp[:20],
+        "truncated.gif": still[: len(still) // 2],
+        "header.gif": still[:11],
+        "palette.gif": still[:200],
+        "nothing.gif": gif((29, 21), control(1)),
+        "zero.gif": gif((29, 21), frame((0, 21), lzw(bytes(8), 8))),
+        "noscreen.gif": gif((0, 0), frame((0, 0), lzw(bytes(8), 8))),
+        "lie.gif": gif((12000, 12000), frame((29, 21), lzw(bytes(609), 8))),
+        "frame.gif": gif((29, 21), frame((12000, 12000), lzw(bytes(609), 8))),
+        "short.gif": gif((29, 21), frame((29, 21), lzw(bytes(600), 8))),
+        "code.gif": gif((29, 21), frame((29, 21), b"\x08" + blocks(b"\x05\xff\xff\xff"))),
+        "codesize.gif": gif((29, 21), frame((29, 21), b"\x0d" + blocks(bytes(900)))),
+        "control.gif": gif((29, 21), b"!\xf9\x01\x01\0", frame((29, 21), lzw(bytes(609), 8))),
         "text.jpg": b"not an image at all",
         "tiff.jpg": b"II*\0",
     }

@@ -41,10 +41,9 @@ SPECS: dict[str, dict[str, Any]] = {
 
 def expected_pixels(path: Path) -> Image.Image:
     """What `vitrify.pixels.decode` documents."""
-    image = Image.open(path)
-    if image.mode == "I;16":  # the high byte, where Pillow's own conversion clips
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    with warnings.catch_warnings():
+    with Image.open(path) as image, warnings.catch_warnings():
+        if image.mode == "I;16":  # the high byte, where Pillow's own conversion clips
+            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
         warnings.simplefilter("ignore")  # "palette images with transparency should be converted to RGBA"
         return ImageOps.exif_transpose(image).convert("RGB")
 

@@ -1,4 +1,4 @@
-"""PNG, BMP and WebP of random kinds against Pillow, and through timm's transform; orientation by every route."""
+"""JPEG, PNG, BMP and WebP of random kinds against Pillow, and through timm's transform; orientation by every route."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageOps
 from timm.data.transforms_factory import create_transform
 
-from tests.golden.awkward import ADAM7, chunk, xmp
+from tests.golden.awkward import ADAM7, ARITHMETIC_JPEG, chunk, xmp
 from vitrify.errors import ImageError
 from vitrify.pixels import _native, decode, preprocess
 from vitrify.spec import Preprocess
@@ -120,6 +120,28 @@ def test_orientation_follows_pillows_rules() -> None:
         behind = bool(rng.integers(2))
         place = len(plain) - 12 if behind else 33
         assert_pillows(plain[:place] + extra + plain[place:], (exif, extra, behind))
+
+
+@pytest.mark.parametrize("kind", ["baseline", "progressive", "arithmetic"])
+def test_damaged_jpegs_are_refused_where_pillow_refuses_them(kind: str) -> None:
+    rng = np.random.default_rng(5)
+    buffer = io.BytesIO()
+    photo(rng, "RGB").resize((29, 21)).save(buffer, "jpeg", progressive=kind == "progressive")
+    whole = ARITHMETIC_JPEG if kind == "arithmetic" else buffer.getvalue()
+    outcomes = [0, 0]
+    for _ in range(1500):
+        data = bytearray(whole)
+        place = int(rng.integers(whole.index(b"\xff\xda"), len(data)))
+        data[place] = int(rng.choice([0xFF, int(rng.integers(256))]))
+        try:
+            pillow_rgb(bytes(data))
+            outcomes[1] += 1
+            decode(bytes(data))
+        except OSError:
+            outcomes[0] += 1
+            with pytest.raises(ImageError):
+                decode(bytes(data))
+    assert min(outcomes) > 0
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])

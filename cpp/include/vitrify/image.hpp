@@ -39,8 +39,9 @@ struct DecodeLimits {
   std::int64_t max_bytes = 256 * 1024 * 1024;  // of the encoded file
   std::int64_t max_pixels = 178'956'970;       // Pillow's own threshold
   // Decoded bytes for each encoded one. Deflate reaches 1,032:1, and a 1-bit grey PNG decodes to 24 times its bits:
-  // 24,768:1. JPEG and GIF stay below. Lossless WebP has no bound, as a solid image takes 40 bytes whatever its size;
-  // files below 4 KiB therefore count as 4 KiB, which lets solid ones of up to 34 megapixels pass.
+  // 24,768:1. JPEG (500:1) and GIF (LZW: 8,182:1) stay below. Lossless WebP has no bound, as a solid image takes 40
+  // bytes whatever its size; files below 4 KiB therefore count as 4 KiB, which lets solid ones of up to 34 megapixels
+  // pass.
   std::int64_t max_ratio = 25'000;
 };
 

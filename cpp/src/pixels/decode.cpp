@@ -48,6 +48,7 @@ Format format_of(const std::uint8_t* data, std::size_t size) noexcept {
 bool can_decode(Format format) noexcept {
   switch (format) {
     case Format::bmp:
+    case Format::gif:
       return true;
 #ifdef VITRIFY_JPEG
     case Format::jpeg:
@@ -91,9 +92,11 @@ std::unique_ptr<Reader> open(const std::uint8_t* data, std::size_t size, const D
   const Format format = format_of(data, size);
   switch (format) {
     case Format::unknown:
-      throw ImageError("not an image", beginning(data, size), "JPEG, PNG, WebP or BMP");
+      throw ImageError("not an image", beginning(data, size), "JPEG, PNG, WebP, BMP or GIF");
     case Format::bmp:
       return open_bmp(data, size, limits);
+    case Format::gif:
+      return open_gif(data, size, limits);
 #ifdef VITRIFY_JPEG
     case Format::jpeg:
       return open_jpeg(data, size, limits);

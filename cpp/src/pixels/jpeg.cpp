@@ -24,6 +24,9 @@ constexpr int kExifMarker = JPEG_APP0 + 1;
 // full minimum coded unit at its largest, keep the wanted ones exact.
 constexpr int kEdge = 32;
 
+// Rows that are decoded before any is used. What was stored a moment ago is slow to load in other widths.
+constexpr std::size_t kRows = 8;
+
 // A progressive file can hold thousands of scans of a few bytes, each of which passes over the whole image. libjpeg's
 // own script has 10, encoders that search for the best one a few dozen; djpeg's -maxscans exists for the same reason.
 constexpr int kMaxScans = 100;
@@ -32,6 +35,7 @@ struct ErrorManager {
   jpeg_error_mgr base;  // must come first: libjpeg knows only this
   std::jmp_buf escape;
   std::array<char, JMSG_LENGTH_MAX> message;
+  bool pixels_missing = true;
 };
 
 [[noreturn]] void on_error(j_common_ptr info) {
@@ -42,8 +46,8 @@ struct ErrorManager {
 
 void on_message(j_common_ptr info, int level) {
   // The memory source makes an end up where the data has none, and only warns. Pillow calls that truncated.
-  if (level < 0 && info->err->msg_code == JWRN_JPEG_EOF) {
-    auto* manager = reinterpret_cast<ErrorManager*>(info->err);
+  auto* manager = reinterpret_cast<ErrorManager*>(info->err);
+  if (level < 0 && info->err->msg_code == JWRN_JPEG_EOF && manager->pixels_missing) {
     std::snprintf(manager->message.data(), manager->message.size(), "the image file is truncated");
     std::longjmp(manager->escape, 1);
   }
@@ -185,23 +189,44 @@ void JpegReader::read(Range columns, Range rows, const RowSink& sink) {
   });
   const std::size_t width = info_.output_width;
   const auto channels = static_cast<std::size_t>(info_.output_components);
-  std::vector<std::uint8_t> line(width * channels);
+  std::vector<std::uint8_t> lines(kRows * width * channels);
   std::vector<std::uint8_t> rgb(channels == 4 ? width * 3 : 0);
-  JSAMPROW row = line.data();
+  std::array<JSAMPROW, kRows> row{};
+  for (std::size_t i = 0; i < kRows; ++i) {
+    row[i] = lines.data() + i * width * channels;
+  }
   guarded([&] {
     if (rows.begin > 0) {
       jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(rows.begin));
     }
   });
-  for (int y = rows.begin; y < rows.end; ++y) {
-    guarded([&] { jpeg_read_scanlines(&info_, &row, 1); });
-    if (channels == 4) {
-      rgb_from_cmyk(line.data(), width, rgb.data());
+  for (int y = rows.begin; y < rows.end; y += kRows) {
+    const auto wanted = static_cast<JDIMENSION>(std::min(rows.end - y, static_cast<int>(kRows)));
+    guarded([&] {
+      JDIMENSION got = 0;
+      while (got < wanted) {
+        const JDIMENSION more = jpeg_read_scanlines(&info_, &row[got], wanted - got);
+        if (more == 0) {
+          ERREXIT(&info_, JERR_INPUT_EOF);
+        }
+        got += more;
+      }
+    });
+    for (JDIMENSION i = 0; i < wanted; ++i) {
+      if (channels == 4) {
+        rgb_from_cmyk(row[i], width, rgb.data());
+      }
+      sink(channels == 4 ? rgb.data() : row[i], static_cast<int>(offset));
     }
-    sink(channels == 4 ? rgb.data() : line.data(), static_cast<int>(offset));
   }
   const JDIMENSION left = info_.output_height - static_cast<JDIMENSION>(rows.end);
-  if (left > 0 && !ends_properly(data_, bytes_)) {
+  if (left == 0) {
+    // Looks for the end: it may be missing, but no marker before it may be one that JPEG does not have.
+    errors_.pixels_missing = false;
+    guarded([&] { jpeg_finish_decompress(&info_); });
+    return;
+  }
+  if (!ends_properly(data_, bytes_)) {
     // Nobody needs these rows, but a truncated file is an error wherever the crop lies.
     guarded([&] { jpeg_skip_scanlines(&info_, left); });
   }

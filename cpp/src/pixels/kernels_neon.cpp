@@ -83,8 +83,29 @@ void vertical(const std::uint8_t* rows, std::size_t stride, const std::int32_t* 
   scalar_kernels.vertical(rows + i, stride, weights, count, bytes - i, out + i);
 }
 
+// A correctly rounded division: see kernels_avx2.cpp.
+float32x4_t divided(float32x4_t dividend, float divisor, float inverse) {
+  const float32x4_t quotient = vmulq_n_f32(dividend, inverse);
+  const float32x4_t remainder = vfmsq_f32(dividend, quotient, vdupq_n_f32(divisor));
+  return vfmaq_f32(quotient, remainder, vdupq_n_f32(inverse));
+}
+
+void normalise(const std::uint8_t* plane, std::size_t pixels, const Normalisation& normalisation, float* out) {
+  std::size_t x = 0;
+  for (; normalisation.computable && x + 8 <= pixels; x += 8) {
+    const uint16x8_t words = vmovl_u8(vld1_u8(plane + x));
+    const uint32x4_t halves[2] = {vmovl_u16(vget_low_u16(words)), vmovl_high_u16(words)};
+    for (std::size_t half = 0; half < 2; ++half) {
+      const float32x4_t scaled = divided(vcvtq_f32_u32(halves[half]), 255.0F, 1.0F / 255.0F);
+      const float32x4_t centred = vsubq_f32(scaled, vdupq_n_f32(normalisation.mean));
+      vst1q_f32(out + x + 4 * half, divided(centred, normalisation.std, normalisation.inverse_std));
+    }
+  }
+  scalar_kernels.normalise(plane + x, pixels - x, normalisation, out + x);
+}
+
 }  // namespace
 
-const Kernels neon_kernels = {"neon", WeightForm::words, supported, split, horizontal, vertical};
+const Kernels neon_kernels = {"neon", WeightForm::words, supported, split, horizontal, vertical, normalise};
 
 }  // namespace vitrify::pixels

@@ -52,6 +52,7 @@ inline constexpr double kScaleMargin = 2.0;
 [[nodiscard]] std::unique_ptr<Reader> open_jpeg(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);
 [[nodiscard]] std::unique_ptr<Reader> open_png(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);
 [[nodiscard]] std::unique_ptr<Reader> open_bmp(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);
+[[nodiscard]] std::unique_ptr<Reader> open_gif(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);
 [[nodiscard]] std::unique_ptr<Reader> open_webp(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);
 
 }  // namespace vitrify::pixels

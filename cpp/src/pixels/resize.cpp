@@ -50,19 +50,6 @@ Placement place(int resized, int crop) {
   return {{begin, begin + crop}, 0};
 }
 
-// Normalised values of every possible pixel: the same float32 operations, in the same order, as doing them a pixel.
-std::array<std::array<float, 256>, 3> normalised(const Preprocess& spec) {
-  std::array<std::array<float, 256>, 3> table{};
-  for (std::size_t c = 0; c < 3; ++c) {
-    for (std::size_t v = 0; v < 256; ++v) {
-      const float scaled = static_cast<float>(v) / 255.0F;
-      const float centred = scaled - spec.mean[c];
-      table[c][v] = centred / spec.std[c];
-    }
-  }
-  return table;
-}
-
 // The crop of one image as a tensor, fed row by row.
 class TensorWriter {
  public:
@@ -73,11 +60,18 @@ class TensorWriter {
   [[nodiscard]] Range rows() const { return y_.from; }
 
   void write(Pipeline& pipeline, float* out) const {
-    const auto table = normalised(spec_);
+    const pixels::Kernels& kernels = pixels::kernels();
+    std::array<pixels::Normalisation, 3> normalisations;
+    for (std::size_t c = 0; c < 3; ++c) {
+      normalisations[c] = pixels::make_normalisation(spec_.mean[c], spec_.std[c], kernels);
+    }
     const auto width = static_cast<std::size_t>(spec_.crop.width);
     const auto height = static_cast<std::size_t>(spec_.crop.height);
     std::vector<std::uint8_t> line(3 * width);
     std::vector<std::uint8_t> empty(3 * width);
+    const std::size_t plane_size = width + pixels::kPadding;
+    std::vector<std::uint8_t> split(3 * plane_size);
+    std::uint8_t* const planes[3] = {split.data(), split.data() + plane_size, split.data() + 2 * plane_size};
     for (std::size_t x = 0; x < width; ++x) {
       std::copy(spec_.fill.begin(), spec_.fill.end(), empty.begin() + static_cast<std::ptrdiff_t>(3 * x));
     }
@@ -87,11 +81,9 @@ class TensorWriter {
       if (row >= 0 && row < y_.from.size()) {
         pipeline.row(row, line.data() + 3 * static_cast<std::size_t>(x_.to));
       }
+      kernels.split(line.data(), width, planes);
       for (std::size_t c = 0; c < 3; ++c) {
-        float* plane = out + (c * height + y) * width;
-        for (std::size_t x = 0; x < width; ++x) {
-          plane[x] = table[c][line[3 * x + c]];
-        }
+        kernels.normalise(planes[c], width, normalisations[c], out + (c * height + y) * width);
       }
     }
   }

@@ -31,11 +31,11 @@ def decode(data: bytes, *, limits: DecodeLimits = DEFAULT_LIMITS) -> npt.NDArray
     dropped without blending, CMYK and palettes are converted. Two differences: 16-bit greyscale is reduced to its high
     byte, where Pillow's conversion would clip it to white, and EXIF that cannot be read counts as none.
 
-    JPEG, PNG, BMP and WebP are decoded by the native core, where it was built with their libraries; everything else by
-    Pillow.
+    JPEG, PNG, WebP, BMP and GIF are decoded by the native core (the first three where it was built with their
+    libraries), everything else by Pillow.
 
     Args:
-        data: JPEG, PNG, WebP, BMP, or any other format that Pillow reads.
+        data: JPEG, PNG, WebP, BMP, GIF, or any other format that Pillow reads.
         limits: What the file may ask for; checked before memory is taken for its pixels.
 
     Returns:
@@ -66,7 +66,7 @@ def _decode_with_pillow(data: bytes, limits: DecodeLimits) -> npt.NDArray[np.uin
         # Pillow's own guard, at twice its threshold, which only a larger `max_pixels` lets an image reach.
         raise ImageError("the image has too many pixels for Pillow", got=error) from error
     except UnidentifiedImageError as error:
-        raise ImageError("not an image", got=_beginning(data), expected="JPEG, PNG, WebP or BMP") from error
+        raise ImageError("not an image", got=_beginning(data), expected="JPEG, PNG, WebP, BMP or GIF") from error
     except (*_PILLOW_ERRORS, MemoryError) as error:
         raise ImageError(
             "the image is damaged or truncated", got=error, hint="open it in a viewer, or replace it"

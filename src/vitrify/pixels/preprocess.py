@@ -53,7 +53,7 @@ def preprocess(
     """
     batch = np.empty((len(images), 3, spec.crop_height, spec.crop_width), np.float32)
     workers = max(1, min(len(images), threads or os.cpu_count() or 1))
-    if workers == 1:
+    if workers == 1 or all(map(_is_native, images)):
         sources = [_native_source(image, limits) for image in images]
     else:
         with ThreadPoolExecutor(workers) as pool:
@@ -93,6 +93,11 @@ def _native_source(image: ImageSource, limits: DecodeLimits) -> bytes | npt.NDAr
         return decode(data, limits=limits)
     except ImageError as error:
         raise _named(error, image) from error
+
+
+def _is_native(image: ImageSource) -> bool:
+    """Whether the native core takes it as it is; a pool that makes it so would cost more than it gives."""
+    return isinstance(image, np.ndarray) or (isinstance(image, bytes) and bool(_native.decodable_format(image)))
 
 
 def _read(path: Path, limits: DecodeLimits) -> bytes:
