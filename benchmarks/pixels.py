@@ -152,7 +152,7 @@ class PillowSimd:
         """Starts it and asks for its version."""
         worker = Path(__file__).with_name("pillow_simd.py")
         with Listener(family="AF_UNIX") as listener:
-            subprocess.Popen([self.python, worker, str(listener.address)])  # noqa: S603  # ends with its connection
+            subprocess.Popen([self.python, worker, str(listener.address)])  # ends with its connection
             self._connection = listener.accept()
         self.version: str = self._connection.recv()
 

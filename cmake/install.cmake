@@ -14,12 +14,13 @@ set_target_properties(vitrify-classify PROPERTIES INSTALL_RPATH "$ORIGIN/${to_li
 
 install(TARGETS vitrify EXPORT vitrifyTargets)
 install(TARGETS vitrify-classify)
-install(DIRECTORY ${CMAKE_SOURCE_DIR}/cpp/include/vitrify DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/cpp/include/vitrify DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/vitrify)
 install(EXPORT vitrifyTargets NAMESPACE vitrify:: FILE vitrifyConfig.cmake DESTINATION ${package})
 write_basic_package_version_file(vitrifyConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/vitrifyConfigVersion.cmake DESTINATION ${package})
 
-configure_file(${CMAKE_SOURCE_DIR}/cmake/vitrify.pc.in vitrify.pc @ONLY)
+file(RELATIVE_PATH to_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
+configure_file(${PROJECT_SOURCE_DIR}/cmake/vitrify.pc.in vitrify.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/vitrify.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -2,7 +2,7 @@
 option(VITRIFY_OPENVINO "Run networks on the CPU with OpenVINO" ON)
 if(VITRIFY_OPENVINO)
   find_package(OpenVINO QUIET COMPONENTS Runtime)
-  foreach(python ${CMAKE_SOURCE_DIR}/.venv/bin/python python3)
+  foreach(python ${PROJECT_SOURCE_DIR}/.venv/bin/python python3)
     if(NOT OpenVINO_FOUND)
       execute_process(
         COMMAND ${python} -c "import importlib.util as u; print(u.find_spec('openvino').submodule_search_locations[0])"
@@ -15,7 +15,7 @@ if(VITRIFY_OPENVINO)
   if(OpenVINO_FOUND)
     message(STATUS "OpenVINO ${OpenVINO_VERSION}: ${OpenVINO_DIR}")
   else()
-    message(WARNING "OpenVINO was not found: this build has no engine for the CPU. "
-      "hint: python3 -m pip install openvino, or set OpenVINO_DIR")
+    message(FATAL_ERROR "OpenVINO was not found. hint: pip install openvino, or set OpenVINO_DIR; "
+      "-DVITRIFY_OPENVINO=OFF builds without an engine for the CPU")
   endif()
 endif()

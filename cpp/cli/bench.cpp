@@ -45,9 +45,18 @@ class Caller {
   // Run number `run`, which decides which images it takes.
   void run(std::size_t run, Samples& samples) {
     const auto start = Clock::now();
+    std::vector<ImageSource> images;
     for (std::size_t i = 0; i < batch_; ++i) {
-      const NamedImage& source = (*sources_)[(run * batch_ + i) % sources_->size()];
-      classifier_->preprocess(source.image(), tensors_.data() + i * classifier_->spec().tensor_size());
+      images.push_back((*sources_)[(run * batch_ + i) % sources_->size()].image());
+    }
+    if (batch_ == 1) {
+      classifier_->preprocess(images.front(), tensors_.data());
+    } else {
+      for (const auto& failure : classifier_->preprocess(images, tensors_.data())) {
+        if (failure) {
+          throw ImageError(*failure);
+        }
+      }
     }
     const double preprocess = ms_since(start);
     classifier_->infer(tensors_.data(), batch_, logits_.data());
@@ -66,6 +75,51 @@ class Caller {
   std::vector<float> tensors_;
   std::vector<float> logits_;
 };
+
+// Sends `runs` batches from `streams` callers at once.
+Samples measured(const Classifier& classifier, const std::vector<NamedImage>& sources, std::size_t batch,
+                 std::size_t runs, std::size_t streams) {
+  Samples all;
+  std::mutex mutex;
+  std::exception_ptr failure;
+  std::atomic<std::size_t> next{0};
+  const auto call = [&] {
+    Samples own;
+    try {
+      Caller caller(classifier, sources, batch);
+      for (std::size_t run = next++; run < runs; run = next++) {
+        caller.run(run, own);
+      }
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      failure = std::current_exception();
+      next = runs;
+    }
+    const std::lock_guard lock(mutex);
+    all.append(own);
+  };
+  std::vector<std::thread> callers;
+  const auto join = [&] {
+    for (std::thread& caller : callers) {
+      caller.join();
+    }
+  };
+  try {
+    callers.reserve(streams);
+    for (std::size_t i = 1; i < streams; ++i) {
+      callers.emplace_back(call);
+    }
+  } catch (...) {
+    join();
+    throw;
+  }
+  call();
+  join();
+  if (failure) {
+    std::rethrow_exception(failure);
+  }
+  return all;
+}
 
 std::int64_t peak_memory() {
   rusage usage{};
@@ -115,40 +169,11 @@ BenchReport bench(const Classifier& classifier, const std::vector<NamedImage>& s
   static_cast<void>(classifier.classify(sources.front().image()));
   report.first_answer_ms = ms_since(first);
 
-  Samples all;
-  std::mutex mutex;
-  std::exception_ptr failure;
-  std::atomic<std::size_t> next{0};
-  const auto call = [&] {
-    Samples own;
-    try {
-      Caller caller(classifier, sources, report.batch);
-      for (std::size_t run = next++; run < runs; run = next++) {
-        caller.run(run, own);
-      }
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      failure = std::current_exception();
-      next = runs;
-    }
-    const std::lock_guard lock(mutex);
-    all.append(own);
-  };
-  Samples warm_up;
-  Caller(classifier, sources, report.batch).run(0, warm_up);
+  const auto streams = static_cast<std::size_t>(options.streams);
+  static_cast<void>(measured(classifier, sources, report.batch, 2 * streams, streams));  // every request is warm then
   const auto start = Clock::now();
-  std::vector<std::thread> callers;
-  for (int i = 1; i < options.streams; ++i) {
-    callers.emplace_back(call);
-  }
-  call();
-  for (std::thread& caller : callers) {
-    caller.join();
-  }
+  const Samples all = measured(classifier, sources, report.batch, runs, streams);
   const double whole_ms = ms_since(start);
-  if (failure) {
-    std::rethrow_exception(failure);
-  }
   report.preprocess_ms = percentiles_of(all.preprocess);
   report.inference_ms = percentiles_of(all.inference);
   report.latency_ms = percentiles_of(all.latency);

@@ -62,7 +62,7 @@ void define(CLI::App& app, Arguments& arguments) {
       ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads of inference and of preparing images; 0 for one a core")
       ->capture_default_str();
-  app.add_option("--streams", options.streams, "Inferences at once; --bench sends as many batches at once")
+  app.add_option("--streams", options.streams, "Inferences at once, each with its share of the threads")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--cache", options.cache_folder, "Folder for compiled networks, so that the next start is short");
@@ -116,14 +116,16 @@ int predict(const Classifier& classifier, const Arguments& arguments, const std:
   AnswerWriter writer(lines ? OutputFormat::jsonl : OutputFormat::table, std::cout);
   Progress progress(sources.size(), !(lines && isatty(STDOUT_FILENO) != 0));
   bool failed = false;
-  const auto step = static_cast<std::size_t>(arguments.options.batch_size);
-  for (std::size_t begin = 0; begin < sources.size(); begin += step) {
-    const std::size_t end = std::min(begin + step, sources.size());
-    std::vector<ImageSource> batch;
+  // As much as runs at once: answers appear as they come, and memory does not grow with the images.
+  const auto step =
+      static_cast<std::size_t>(arguments.options.batch_size) * static_cast<std::size_t>(arguments.options.streams);
+  for (std::size_t begin = 0; begin < sources.size() && std::cout; begin += step) {
+    const std::size_t end = std::min(sources.size(), step > sources.size() ? sources.size() : begin + step);
+    std::vector<ImageSource> images;
     for (std::size_t i = begin; i < end; ++i) {
-      batch.push_back(sources[i].image());
+      images.push_back(sources[i].image());
     }
-    const std::vector<Answer> answers = classifier.classify(batch);
+    const std::vector<Answer> answers = classifier.classify(images);
     for (std::size_t i = begin; i < end; ++i) {
       failed = failed || std::holds_alternative<ImageError>(answers[i - begin]);
       writer.write(sources[i].name(i), answers[i - begin]);
@@ -189,17 +191,38 @@ int run(const Arguments& arguments) {
   return code;
 }
 
+// CLI11 takes [a,b] for a list; a path that looks like one is kept as it is.
+std::vector<std::string> arguments_of(int count, char** texts) {
+  std::vector<std::string> words(texts + 1, texts + count);
+  for (std::string& word : words) {
+    if (!word.empty() && word.front() == '[') {
+      word.insert(0, "./");
+    }
+  }
+  std::reverse(words.begin(), words.end());  // as its parser wants them
+  return words;
+}
+
 }  // namespace
 
 int main(int count, char** texts) {
   std::setlocale(LC_CTYPE, "C.UTF-8");
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the stream, which run() reports
+  // Whoever reads the answers has seen enough.
+  std::signal(SIGPIPE, [](int) { _exit(kDone); });
   std::ios::sync_with_stdio(false);
-  Arguments arguments;
-  CLI::App app("Classifies images with a vitrify artifact, as `vitrify predict` does, without Python.");
-  define(app, arguments);
   try {
-    app.parse(count, texts);
+    Arguments arguments;
+    CLI::App app("Classifies images with a vitrify artifact, as `vitrify predict` does, without Python.",
+                 "vitrify-classify");
+    define(app, arguments);
+    try {
+      app.parse(arguments_of(count, texts));
+    } catch (const CLI::ParseError& error) {
+      if (error.get_exit_code() == 0) {
+        return app.exit(error);  // --help, --version
+      }
+      throw InputError(error.what(), {}, {}, "vitrify-classify --help");
+    }
     if (arguments.bench > 0 && app.count("--batch-size") == 0) {
       arguments.options.batch_size = 1;
     }
@@ -208,12 +231,6 @@ int main(int count, char** texts) {
       throw InputError("--bench needs images", {}, "files, folders, or -");
     }
     return run(arguments);
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) {
-      return app.exit(error);  // --help, --version
-    }
-    std::cerr << "error: " << error.what() << "\nhint: vitrify-classify --help\n";
-    return kBadInput;
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << '\n';
     return kBadInput;

@@ -43,7 +43,7 @@ void add_folder(const std::string& name, std::vector<NamedImage>& sources) {
   }
   std::sort(found.begin(), found.end());
   for (const fs::path& path : found) {
-    sources.push_back({path.string(), {}});
+    sources.push_back({path.lexically_normal().string(), {}});  // as Python shows them: without ./
   }
 }
 
@@ -87,6 +87,9 @@ std::vector<NamedImage> expand_sources(const std::vector<std::string>& names, st
   std::vector<NamedImage> sources;
   for (const std::string& name : names) {
     std::error_code ignored;
+    if (name.empty()) {
+      throw InputError("the name of an image is empty", {}, "files, folders, or -");
+    }
     if (name == "-") {
       add_standard_input(standard_input, sources);
     } else if (fs::is_directory(name, ignored)) {

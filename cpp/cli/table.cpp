@@ -29,6 +29,14 @@ std::size_t width_of(const std::string& text) {
 
 }  // namespace
 
+void Table::add(std::vector<std::string> row) {
+  for (std::string& cell : row) {
+    std::replace_if(
+        cell.begin(), cell.end(), [](unsigned char letter) { return letter < ' ' || letter == 0x7F; }, '?');
+  }
+  rows_.push_back(std::move(row));
+}
+
 void Table::print(std::ostream& out) const {
   std::vector<std::size_t> widths(rows_.front().size());
   for (const auto& row : rows_) {

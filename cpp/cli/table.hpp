@@ -11,8 +11,8 @@ class Table {
  public:
   explicit Table(std::vector<std::string> header) : rows_{std::move(header)} {}
 
-  // As many cells as the header has.
-  void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  // As many cells as the header has. A character that would move the cursor becomes a question mark.
+  void add(std::vector<std::string> row);
   void print(std::ostream& out) const;
 
  private:

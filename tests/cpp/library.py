@@ -22,6 +22,7 @@ class Options(ctypes.Structure):
     """vitrify_options."""
 
     _fields_ = (
+        ("struct_size", ctypes.c_size_t),
         ("engine", ctypes.c_char_p),
         ("precision", ctypes.c_char_p),
         ("cache_folder", ctypes.c_char_p),
@@ -64,7 +65,9 @@ class Library:
         pointer = ctypes.c_void_p()
         self.check(
             self.functions.vitrify_load(
-                os.fsencode(path), ctypes.byref(Options(**options)) if options else None, ctypes.byref(pointer)
+                os.fsencode(path),
+                ctypes.byref(Options(struct_size=ctypes.sizeof(Options), **options)) if options else None,
+                ctypes.byref(pointer),
             )
         )
         return Handle(self, pointer)

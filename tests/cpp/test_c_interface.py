@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import threading
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from tests.cpp.library import (
     GATE_FAILED,
     RUNTIME_FAILED,
     Library,
+    Options,
     StatusError,
 )
-from vitrify.spec import SPEC_KEY
+from vitrify.spec import SPEC_KEY, read_spec
 
 IMAGE = GOLDEN / "images" / "rgb.jpg"
 
@@ -123,6 +125,35 @@ def test_images(library: Library) -> None:
             assert refused.value.status == BAD_IMAGE
         with pytest.raises(StatusError):
             native.classify(np.zeros((0, 4, 3), np.uint8))
+
+
+def test_a_golden_logit_that_float32_does_not_hold(library: Library, tiny: Path) -> None:
+    model = onnx.load_from_string((GOLDEN / "tiny.onnx").read_bytes())
+    spec = re.sub(r'"logits":\[[\d.-]+,', '"logits":[1e39,', read_spec(tiny).to_json(), count=1)
+    onnx.helper.set_model_props(model, {SPEC_KEY: spec})
+    onnx.save(model, tiny)
+    error = refusal(library, tiny)
+    assert error.status == BAD_SPEC
+    assert "spec.golden[0].logits[0]" in str(error)
+
+
+def test_a_spec_of_another_type_than_the_graph(library: Library, tiny: Path) -> None:
+    model = onnx.load(tiny)
+    onnx.helper.set_model_props(model, {SPEC_KEY: read_spec(tiny).to_json().replace('"float32"', '"float16"')})
+    onnx.save(model, tiny)
+    error = refusal(library, tiny)
+    assert error.status == BAD_ARTIFACT
+    assert "image f16" in str(error)
+
+
+def test_options_of_another_size_are_refused(library: Library) -> None:
+    pointer = ctypes.c_void_p()
+    for size in (0, ctypes.sizeof(Options) - 8, ctypes.sizeof(Options) + 8):
+        options = Options(struct_size=size)
+        status = library.functions.vitrify_load(
+            bytes(GOLDEN / "tiny.onnx"), ctypes.byref(options), ctypes.byref(pointer)
+        )
+        assert status == BAD_ARGUMENT
 
 
 def test_null_pointers_and_counts(library: Library) -> None:

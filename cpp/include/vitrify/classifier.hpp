@@ -75,7 +75,7 @@ using Answer = std::variant<Prediction, ImageError>;
 struct GoldenReport {
   std::size_t comparisons = 0;  // of one row of logits with the golden one
   double max_absolute_error = 0;
-  double gate_use = 0;  // largest error as a fraction of what the gate allows
+  double gate_use = 0;      // largest error as a fraction of what the gate allows
   bool top1_agrees = true;  // which the gate of fp32 asks for
   bool passed = false;
 };
@@ -86,7 +86,7 @@ class VITRIFY_API Classifier {
   // Throws ArtifactError, SpecError, OptionError or RuntimeFailureError.
   [[nodiscard]] static Classifier load(const std::string& path, const ClassifierOptions& options = {});
 
-  // Over an engine of one's own; the options of the engine are not looked at.
+  // Over an engine of one's own; of the engine's options, only `streams` is looked at. Throws OptionError.
   Classifier(ModelSpec spec, std::unique_ptr<Engine> engine, const ClassifierOptions& options = {});
   Classifier(Classifier&&) noexcept;
   Classifier& operator=(Classifier&&) noexcept;
@@ -95,11 +95,16 @@ class VITRIFY_API Classifier {
   // One image. Throws ImageError or RuntimeFailureError.
   [[nodiscard]] Prediction classify(const ImageSource& image) const;
 
-  // Any number of images, an answer for each in order, `batch_size` at a time. Throws RuntimeFailureError.
+  // Any number of images, an answer for each in order, `batch_size` in an inference, `streams` inferences at once.
+  // Throws RuntimeFailureError.
   [[nodiscard]] std::vector<Answer> classify(const std::vector<ImageSource>& images) const;
 
   // The tensor of one image, spec().tensor_size() floats. Throws ImageError.
   void preprocess(const ImageSource& image, float* out) const;
+
+  // The tensors of several images, one behind the other, on `threads` threads; and what was wrong with each of them.
+  [[nodiscard]] std::vector<std::optional<ImageError>> preprocess(const std::vector<ImageSource>& images,
+                                                                  float* out) const;
 
   // Preprocessed images to logits: [count, 3, H, W] to [count, labels]. Throws RuntimeFailureError.
   void infer(const float* tensors, std::size_t count, float* logits) const;
@@ -117,6 +122,8 @@ class VITRIFY_API Classifier {
 
  private:
   struct State;
+  void classify_batch(const std::vector<ImageSource>& images, std::size_t begin, std::size_t end,
+                      std::vector<Answer>& answers) const;
   std::unique_ptr<State> state_;
 };
 

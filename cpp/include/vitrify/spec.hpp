@@ -88,7 +88,8 @@ struct ModelSpec {
 // ArtifactError, SpecMissingError, SpecError or SpecVersionError.
 [[nodiscard]] VITRIFY_API ModelSpec read_spec(const std::string& path);
 
-// The input of a golden vector, [3, size.height, size.width] in [-2, 2): the same bits on every machine.
+// The input of a golden vector, [3, size.height, size.width] in [-2, 2): the same bits on every machine. Throws
+// OptionError for a cell of 0.
 [[nodiscard]] VITRIFY_API std::vector<float> golden_input(Size size, std::uint32_t seed, std::uint32_t cell);
 
 }  // namespace vitrify

@@ -1,10 +1,13 @@
 /* The C interface of libvitrify, for every language that can call C.
  *
  *   vitrify_classifier* classifier = NULL;
- *   if (vitrify_load("flowers.onnx", NULL, &classifier) != VITRIFY_OK) { puts(vitrify_last_error()); }
  *   vitrify_score best;
- *   vitrify_classify_file(classifier, "tulip.jpg", &best, 1);
- *   printf("%s %f\n", vitrify_label(classifier, best.index), best.probability);
+ *   if (vitrify_load("flowers.onnx", NULL, &classifier) == VITRIFY_OK &&
+ *       vitrify_classify_file(classifier, "tulip.jpg", &best, 1) == VITRIFY_OK) {
+ *     printf("%s %f\n", vitrify_label(classifier, best.index), best.probability);
+ *   } else {
+ *     puts(vitrify_last_error());
+ *   }
  *   vitrify_free(classifier);
  *
  * A classifier may be used from many threads at once. Labels are UTF-8; a message may quote other bytes of a file. No
@@ -36,8 +39,10 @@ typedef enum vitrify_status {
 
 typedef struct vitrify_classifier vitrify_classifier;
 
-/* Zeroes and nulls stand for the defaults: see ClassifierOptions. */
+/* Zeroes and nulls stand for the defaults: see ClassifierOptions. A later version adds fields at the end; `struct_size`
+ * tells it how many there are: set it to sizeof(vitrify_options). */
 typedef struct vitrify_options {
+  size_t struct_size;
   const char* engine;    /* "auto", "openvino" */
   const char* precision; /* "auto", "fp32", "bf16" */
   const char* cache_folder;

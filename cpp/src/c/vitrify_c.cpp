@@ -103,6 +103,9 @@ vitrify_status vitrify_load(const char* path, const vitrify_options* options, vi
   if (path == nullptr) {
     return null_argument();
   }
+  if (options != nullptr && options->struct_size != sizeof(vitrify_options)) {
+    return failed(VITRIFY_BAD_ARGUMENT, "struct_size is not sizeof(vitrify_options)");
+  }
   return guarded([&] {
     const vitrify_options given = options != nullptr ? *options : vitrify_options{};
     vitrify::ClassifierOptions chosen;

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
+#include <exception>
+#include <filesystem>
 #include <fstream>
 #include <new>
 #include <system_error>
 #include <thread>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -17,12 +19,23 @@
 namespace vitrify {
 namespace {
 
-ClassifierOptions checked(const ClassifierOptions& options) {
-  for (const auto& [name, value, least] : {std::tuple{"batch_size", options.batch_size, 1},
-                                           {"top_k", options.top_k, 1},
-                                           {"threads", options.threads, 0}}) {
-    if (value < least) {
-      throw OptionError(std::string(name) + " is too small", std::to_string(value), std::to_string(least) + " or more");
+// More than any machine has; beyond it, threads and requests are a mistake that costs memory.
+constexpr int kMostThreads = 4096;
+
+const ClassifierOptions& checked(const ClassifierOptions& options) {
+  struct Bounds {
+    const char* name;
+    int value;
+    int least;
+    int most;
+  };
+  for (const Bounds& one :
+       {Bounds{"batch_size", options.batch_size, 1, INT_MAX}, Bounds{"top_k", options.top_k, 1, INT_MAX},
+        Bounds{"threads", options.threads, 0, kMostThreads}, Bounds{"streams", options.streams, 1, kMostThreads}}) {
+    if (one.value < one.least || one.value > one.most) {
+      throw OptionError(std::string(one.name) + " cannot be used", std::to_string(one.value),
+                        one.most == INT_MAX ? std::to_string(one.least) + " or more"
+                                            : std::to_string(one.least) + " to " + std::to_string(one.most));
     }
   }
   return options;
@@ -37,22 +50,46 @@ Precision automatic_precision(const ModelSpec& spec, const std::string& engine) 
                                                                                      : Precision::fp32;
 }
 
+// Reads to the end, whatever kind of file that is, but no further than one byte past the limit: enough for the decoder
+// to refuse it.
 std::vector<std::uint8_t> read_file(const std::string& path, const DecodeLimits& limits) {
+  std::error_code ignored;
   errno = 0;
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
-  const auto end = file ? static_cast<std::int64_t>(file.tellg()) : -1;
-  if (end < 0) {
-    throw ImageError("cannot read " + path, errno != 0 ? std::generic_category().message(errno) : "");
+  std::ifstream file(path, std::ios::binary);
+  if (!file || std::filesystem::is_directory(path, ignored)) {
+    const int reason = !file ? errno : EISDIR;
+    throw ImageError("cannot read " + path, reason != 0 ? std::generic_category().message(reason) : "");
   }
-  // One byte more than allowed is enough for the decoder to refuse the file.
-  const std::int64_t wanted = std::min(end, std::max<std::int64_t>(limits.max_bytes, 0) + 1);
-  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(wanted));
-  file.seekg(0);
-  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(wanted));
-  if (!file && wanted > 0) {
-    throw ImageError("cannot read " + path, "an error after " + std::to_string(file.gcount()) + " bytes");
+  constexpr std::size_t least = 1 << 16;
+  const std::uintmax_t known = std::filesystem::file_size(path, ignored);  // of a regular file; else as large as can be
+  const auto allowed = static_cast<std::uint64_t>(std::max<std::int64_t>(limits.max_bytes, 0));
+  std::vector<std::uint8_t> bytes(known <= allowed ? std::max<std::size_t>(known + 1, least) : least);
+  std::size_t size = 0;
+  while (true) {
+    file.read(reinterpret_cast<char*>(bytes.data() + size), static_cast<std::streamsize>(bytes.size() - size));
+    size += static_cast<std::size_t>(file.gcount());
+    if (file.bad()) {
+      throw ImageError("cannot read " + path, "an error after " + std::to_string(size) + " bytes");
+    }
+    if (!file || size > allowed) {
+      bytes.resize(size);
+      return bytes;
+    }
+    bytes.resize(2 * bytes.size());
   }
-  return bytes;
+}
+
+// What went wrong with one image, for the answer in its place.
+ImageError failure_of(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const ImageError& refused) {
+    return refused;
+  } catch (const std::bad_alloc&) {
+    return ImageError("not enough memory for the image", {}, {}, "lower the limits of decoding");
+  } catch (const std::exception& other) {
+    return ImageError("the image cannot be prepared", other.what());
+  }
 }
 
 }  // namespace
@@ -63,13 +100,19 @@ struct Classifier::State {
         engine(std::move(network)),
         options(choices),
         precision(chosen),
-        workers(thread_count(choices.threads)) {}
+        workers(thread_count(choices.threads)),
+        callers(static_cast<std::size_t>(choices.streams)) {
+    if (engine == nullptr || spec.labels.empty()) {
+      throw OptionError("a classifier needs an engine and labels");
+    }
+  }
 
   ModelSpec spec;
   std::unique_ptr<Engine> engine;
   ClassifierOptions options;
   Precision precision;
-  classifier::Workers workers;
+  classifier::Workers workers;  // prepare images
+  classifier::Workers callers;  // run batches, as many at once as there are streams
 };
 
 Classifier Classifier::load(const std::string& path, const ClassifierOptions& options) {
@@ -147,45 +190,72 @@ Prediction Classifier::classify(const ImageSource& image) const {
   return interpret(logits.data());
 }
 
-std::vector<Answer> Classifier::classify(const std::vector<ImageSource>& images) const {
+std::vector<std::optional<ImageError>> Classifier::preprocess(const std::vector<ImageSource>& images,
+                                                              float* out) const {
   const std::size_t stride = state_->spec.tensor_size();
-  const std::size_t classes = state_->spec.labels.size();
-  const std::size_t largest = std::min(static_cast<std::size_t>(state_->options.batch_size), images.size());
-  std::vector<float> tensors(largest * stride);
-  std::vector<float> logits(largest * classes);
-  std::vector<Answer> answers(images.size());
-  for (std::size_t begin = 0; begin < images.size(); begin += largest) {
-    const std::size_t count = std::min(largest, images.size() - begin);
-    std::vector<std::optional<ImageError>> failures(count);
-    state_->workers.each(count, [&](std::size_t i) {
-      try {
-        preprocess(images[begin + i], tensors.data() + i * stride);
-      } catch (const ImageError& error) {
-        failures[i] = error;
-      } catch (const std::bad_alloc&) {
-        failures[i] = ImageError("not enough memory for the image", {}, {}, "lower the limits of decoding");
-      } catch (const std::exception& error) {
-        failures[i] = ImageError("the image cannot be prepared", error.what());
-      }
-    });
-    // Unreadable images leave gaps, which the readable ones close.
-    std::vector<std::size_t> readable;
-    for (std::size_t i = 0; i < count; ++i) {
-      if (failures[i]) {
-        answers[begin + i] = std::move(*failures[i]);
-        continue;
-      }
-      if (readable.size() != i) {
-        std::copy_n(tensors.data() + i * stride, stride, tensors.data() + readable.size() * stride);
-      }
-      readable.push_back(begin + i);
+  std::vector<std::exception_ptr> errors(images.size());
+  state_->workers.each(images.size(), [&](std::size_t i) {
+    try {
+      preprocess(images[i], out + i * stride);
+    } catch (...) {
+      errors[i] = std::current_exception();
     }
-    infer(tensors.data(), readable.size(), logits.data());
-    for (std::size_t row = 0; row < readable.size(); ++row) {
-      answers[readable[row]] = interpret(logits.data() + row * classes);
+  });
+  std::vector<std::optional<ImageError>> failures(images.size());
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    if (errors[i]) {
+      failures[i] = failure_of(errors[i]);
+    }
+  }
+  return failures;
+}
+
+std::vector<Answer> Classifier::classify(const std::vector<ImageSource>& images) const {
+  const auto largest = static_cast<std::size_t>(state_->options.batch_size);
+  const std::size_t batches = (images.size() + largest - 1) / largest;
+  std::vector<Answer> answers(images.size());
+  std::vector<std::exception_ptr> errors(batches);
+  state_->callers.each(batches, [&](std::size_t batch) {
+    try {
+      const std::size_t begin = batch * largest;
+      classify_batch(images, begin, std::min(begin + largest, images.size()), answers);
+    } catch (...) {
+      errors[batch] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr& error : errors) {
+    if (error) {
+      std::rethrow_exception(error);
     }
   }
   return answers;
+}
+
+void Classifier::classify_batch(const std::vector<ImageSource>& images, std::size_t begin, std::size_t end,
+                                std::vector<Answer>& answers) const {
+  const std::size_t stride = state_->spec.tensor_size();
+  const std::size_t classes = state_->spec.labels.size();
+  const std::vector<ImageSource> batch(images.begin() + static_cast<std::ptrdiff_t>(begin),
+                                       images.begin() + static_cast<std::ptrdiff_t>(end));
+  std::vector<float> tensors(batch.size() * stride);
+  std::vector<float> logits(batch.size() * classes);
+  auto failures = preprocess(batch, tensors.data());
+  // Unreadable images leave gaps, which the readable ones close.
+  std::vector<std::size_t> readable;
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    if (failures[i]) {
+      answers[begin + i] = std::move(*failures[i]);
+      continue;
+    }
+    if (readable.size() != i) {
+      std::copy_n(tensors.data() + i * stride, stride, tensors.data() + readable.size() * stride);
+    }
+    readable.push_back(begin + i);
+  }
+  infer(tensors.data(), readable.size(), logits.data());
+  for (std::size_t row = 0; row < readable.size(); ++row) {
+    answers[readable[row]] = interpret(logits.data() + row * classes);
+  }
 }
 
 GoldenReport Classifier::verify() const {

@@ -29,9 +29,11 @@ void GoldenComparison::add(const std::vector<float>& golden, const float* logits
   ++report_.comparisons;
   for (std::size_t i = 0; i < golden.size(); ++i) {
     const double truth = golden[i];
-    const double error = std::isfinite(logits[i]) ? std::fabs(logits[i] - truth) : kNoNumber;
+    const bool finite = std::isfinite(golden[i]) && std::isfinite(logits[i]);
+    const double error = finite ? std::fabs(logits[i] - truth) : kNoNumber;
+    const double use = finite ? error / (gate_.absolute + gate_.relative * std::fabs(truth)) : kNoNumber;
     report_.max_absolute_error = std::max(report_.max_absolute_error, error);
-    report_.gate_use = std::max(report_.gate_use, error / (gate_.absolute + gate_.relative * std::fabs(truth)));
+    report_.gate_use = std::max(report_.gate_use, use);
   }
   const auto best = [&](const float* row) { return std::max_element(row, row + golden.size()) - row; };
   report_.top1_agrees = report_.top1_agrees && best(golden.data()) == best(logits);

@@ -30,12 +30,20 @@ struct Workers::Loop {
 };
 
 Workers::Workers(std::size_t threads) {
-  for (std::size_t i = 1; i < threads; ++i) {
-    threads_.emplace_back([this] { run(); });
+  try {
+    threads_.reserve(threads);
+    for (std::size_t i = 1; i < threads; ++i) {
+      threads_.emplace_back([this] { run(); });
+    }
+  } catch (...) {
+    close();
+    throw;
   }
 }
 
-Workers::~Workers() {
+Workers::~Workers() { close(); }
+
+void Workers::close() {
   {
     const std::lock_guard lock(mutex_);
     closing_ = true;

@@ -16,7 +16,7 @@ namespace vitrify::classifier {
 // for a worker that another one keeps busy.
 class Workers {
  public:
-  // `threads` in all, of which one is the caller's.
+  // `threads` in all, of which one is the caller's. Throws std::system_error where the system has no more.
   explicit Workers(std::size_t threads);
   ~Workers();
   Workers(const Workers&) = delete;
@@ -28,6 +28,7 @@ class Workers {
  private:
   struct Loop;
   void run();
+  void close();
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -71,7 +71,7 @@ std::unique_ptr<Engine> open_engine(const std::string& path, const ModelSpec& sp
   if (options.threads < 0 || options.streams < 1) {
     throw OptionError("threads or streams cannot be used",
                       std::to_string(options.threads) + " threads, " + std::to_string(options.streams) + " streams",
-                      "threads of 0 or more, streams of 1 or more");
+                      "0 or more threads, 1 or more streams");
   }
   return row_for(path, name).open(path, spec, options);
 }

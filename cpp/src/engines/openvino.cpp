@@ -6,6 +6,7 @@
 #include <exception>
 #include <filesystem>
 #include <mutex>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -28,6 +29,11 @@ std::string cause(const std::exception& error) {
 // file replaced within one would get the network of the file before it.
 std::string cache_of(const std::string& path, const std::string& folder) {
   namespace fs = std::filesystem;
+  std::error_code failed;
+  fs::create_directories(folder, failed);
+  if (failed || !fs::is_directory(folder, failed)) {
+    throw OptionError("the cache cannot be used", folder + ": " + failed.message(), "a folder that can be written");
+  }
   const fs::path file = fs::absolute(path);
   const std::string key = file.string() + '\n' + std::to_string(fs::file_size(file)) + '\n' +
                           std::to_string(fs::last_write_time(file).time_since_epoch().count());
@@ -58,26 +64,28 @@ ov::AnyMap properties_of(const std::string& path, const EngineOptions& options) 
 }
 
 std::string shown(const ov::Output<const ov::Node>& port) {
-  return port.get_any_name() + " " + port.get_element_type().to_string() + " " + port.get_partial_shape().to_string();
+  const auto& names = port.get_names();
+  return (names.empty() ? "unnamed" : *names.begin()) + " " + port.get_element_type().to_string() + " " +
+         port.get_partial_shape().to_string();
 }
 
-// The port of that name, if it has the shape [batch, sizes...]; a dynamic axis fits any size.
+// The port of that name, if it has one of the types and the shape [batch, sizes...]; a dynamic axis fits any size.
 ov::Output<const ov::Node> port_of(const std::vector<ov::Output<const ov::Node>>& ports, const std::string& name,
-                                   const std::vector<std::int64_t>& sizes, const std::string& path) {
+                                   const std::vector<std::int64_t>& sizes, const std::vector<ov::element::Type>& types,
+                                   const std::string& path) {
   std::string got;
   for (const auto& port : ports) {
-    const ov::PartialShape shape = port.get_partial_shape();
+    const ov::PartialShape& shape = port.get_partial_shape();
     bool fits = port.get_names().count(name) == 1 && shape.rank() == static_cast<std::int64_t>(sizes.size() + 1);
     for (std::size_t i = 0; fits && i < sizes.size(); ++i) {
       fits = shape[i + 1].compatible(sizes[i]);
     }
-    const ov::element::Type type = port.get_element_type();
-    if (fits && (type == ov::element::f32 || type == ov::element::f16)) {
+    if (fits && std::find(types.begin(), types.end(), port.get_element_type()) != types.end()) {
       return port;
     }
     got += (got.empty() ? "" : ", ") + shown(port);
   }
-  std::string expected = name + " f32 or f16 [B";
+  std::string expected = name + " " + types.front().to_string() + " [B";
   for (const std::int64_t size : sizes) {
     expected += "," + std::to_string(size);
   }
@@ -87,19 +95,27 @@ ov::Output<const ov::Node> port_of(const std::vector<ov::Output<const ov::Node>>
 class OpenVinoEngine final : public Engine {
  public:
   OpenVinoEngine(const std::string& path, const ModelSpec& spec, const EngineOptions& options)
-      : model_(compile(path, options)),
-        input_(port_of(model_.inputs(), spec.input.name, {3, spec.preprocess.crop.height, spec.preprocess.crop.width},
-                       path)),
-        output_(port_of(model_.outputs(), spec.output.name, {static_cast<std::int64_t>(spec.labels.size())}, path)),
-        item_{1, 3, static_cast<std::size_t>(spec.preprocess.crop.height),
+      : item_{1, 3, static_cast<std::size_t>(spec.preprocess.crop.height),
               static_cast<std::size_t>(spec.preprocess.crop.width)},
         classes_(spec.labels.size()) {
-    if (model_.inputs().size() != 1) {
-      throw ArtifactError("the graph of " + path + " has further inputs", std::to_string(model_.inputs().size()),
-                          "one, the image", "export it again");
-    }
-    for (int i = 0; i < options.streams; ++i) {
-      idle_.push_back(model_.create_infer_request());
+    try {
+      model_ = ov::Core().compile_model(path, "CPU", properties_of(path, options));
+      const auto type = spec.input.dtype == ElementType::float16 ? ov::element::f16 : ov::element::f32;
+      input_ = port_of(model_.inputs(), spec.input.name, {3, spec.preprocess.crop.height, spec.preprocess.crop.width},
+                       {type}, path);
+      output_ = port_of(model_.outputs(), spec.output.name, {static_cast<std::int64_t>(classes_)},
+                        {ov::element::f32, ov::element::f16}, path);
+      if (model_.inputs().size() != 1) {
+        throw ArtifactError("the graph of " + path + " has further inputs", std::to_string(model_.inputs().size()),
+                            "one, the image", "export it again");
+      }
+      for (int i = 0; i < options.streams; ++i) {
+        idle_.push_back(model_.create_infer_request());
+      }
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      throw RuntimeFailureError("OpenVINO refuses " + path, cause(error), {}, "export the artifact again");
     }
   }
 
@@ -157,14 +173,6 @@ class OpenVinoEngine final : public Engine {
     mutable ov::InferRequest request_;
   };
 
-  static ov::CompiledModel compile(const std::string& path, const EngineOptions& options) {
-    try {
-      return ov::Core().compile_model(path, "CPU", properties_of(path, options));
-    } catch (const std::exception& error) {
-      throw RuntimeFailureError("OpenVINO refuses " + path, cause(error), {}, "export the artifact again");
-    }
-  }
-
   // The caller's memory as it is where the network takes float32, a narrowed copy where it takes float16.
   [[nodiscard]] ov::Tensor input_tensor(const float* tensors, const ov::Shape& shape) const {
     // OpenVINO has no tensor of constant memory; it does not write to an input.
@@ -191,11 +199,15 @@ class OpenVinoEngine final : public Engine {
 }  // namespace
 
 bool openvino_has_native(Precision precision) {
-  if (precision == Precision::bf16) {
+  if (precision != Precision::bf16) {
+    return precision == Precision::fp32;
+  }
+  try {
     const auto capabilities = ov::Core().get_property("CPU", ov::device::capabilities);
     return std::find(capabilities.begin(), capabilities.end(), ov::device::capability::BF16) != capabilities.end();
+  } catch (const ov::Exception&) {
+    return false;  // an OpenVINO without its CPU plugin, which opening the artifact will say
   }
-  return precision == Precision::fp32;
 }
 
 std::unique_ptr<Engine> open_openvino(const std::string& path, const ModelSpec& spec, const EngineOptions& options) {

@@ -4,19 +4,6 @@
 #include <cstring>
 
 namespace vitrify::pixels {
-namespace {
-
-// Pillow 13 resizes vertically first where that removes more than twice as many lines as the horizontal pass removes
-// columns (https://github.com/python-pillow/Pillow/pull/9549); earlier ones never. With 8 bits between the passes the
-// order shows in the last digit, in images more than about twice as tall as wide.
-bool vertical_comes_first(Size image, Size resized) {
-  const std::int64_t lines = std::int64_t{image.height} - resized.height;
-  const std::int64_t columns = std::int64_t{image.width} - resized.width;
-  return lines > 0 && lines > 2 * columns;
-}
-
-}  // namespace
-
 Pipeline::Pipeline(Size image, Size resized, Range columns, Range rows, Interpolation interpolation)
     : interpolation_(interpolation),
       columns_(columns),
@@ -42,8 +29,7 @@ Pipeline::Pipeline(Size image, Size resized, Range columns, Range rows, Interpol
       input_rows_ = {y_axis_.input_begin(), y_axis_.input_end()};
     }
   }
-  vertical_first_ =
-      horizontal_ && vertical_ && interpolation != Interpolation::nearest && vertical_comes_first(image, resized);
+  vertical_first_ = vertical_comes_first(image, resized, interpolation);
   row_bytes_ = static_cast<std::size_t>(columns_.size()) * 3;
   stride_ = vertical_first_ ? static_cast<std::size_t>(input_columns_.size()) * 3 : row_bytes_;
   if (vertical_first_) {

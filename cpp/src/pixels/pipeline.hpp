@@ -5,17 +5,11 @@
 #include <vector>
 
 #include "coefficients.hpp"
+#include "geometry.hpp"
 #include "kernels.hpp"
 #include "vitrify/image.hpp"
 
 namespace vitrify::pixels {
-
-// A half-open range of rows or columns.
-struct Range {
-  int begin = 0;
-  int end = 0;
-  [[nodiscard]] int size() const { return end - begin; }
-};
 
 // Resizes an image that arrives row by row, and keeps a window of the result. Pillow's two passes with 8 bits between
 // them: horizontal as the rows come, then vertical; or the other way round where Pillow 13 does so.

@@ -14,7 +14,10 @@ namespace vitrify {
 namespace {
 
 using pixels::Pipeline;
+using pixels::place;
+using pixels::Placement;
 using pixels::Range;
+using pixels::round_even;
 
 // Far above any image, and low enough that no count of taps or bytes of a row overflows.
 constexpr int kMaxSide = 1 << 26;
@@ -30,25 +33,8 @@ void check_size(Size size) {
   }
 }
 
-// Half to even, as Python rounds.
-double round_even(double value) { return std::nearbyint(value); }
-
 // A side that a rule asks for: at least one pixel, and no more than an int holds, which check_size then refuses.
 int side(double value) { return static_cast<int>(std::clamp(std::trunc(value), 1.0, kMaxSide + 1.0)); }
-
-// Where the crop lies in the resized image, and where that part lands in the crop; see torchvision's center_crop.
-struct Placement {
-  Range from;
-  int to = 0;
-};
-
-Placement place(int resized, int crop) {
-  if (resized < crop) {
-    return {{0, resized}, (crop - resized) / 2};
-  }
-  const int begin = static_cast<int>(round_even((resized - crop) / 2.0));
-  return {{begin, begin + crop}, 0};
-}
 
 // The crop of one image as a tensor, fed row by row.
 class TensorWriter {

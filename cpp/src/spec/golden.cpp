@@ -6,6 +6,9 @@ namespace vitrify {
 
 // One step of SplitMix64 a square of pixels; docs/reference/spec.md has the formula.
 std::vector<float> golden_input(Size size, std::uint32_t seed, std::uint32_t cell) {
+  if (cell == 0) {
+    throw OptionError("a golden vector's cell has no size", "0", "1 pixel or more");
+  }
   std::vector<float> values;
   values.reserve(3 * static_cast<std::size_t>(size.width) * static_cast<std::size_t>(size.height));
   for (std::uint64_t channel = 0; channel < 3; ++channel) {

@@ -41,6 +41,9 @@ class WireReader {
       switch (key & 7) {
         case 0:
           static_cast<void>(varint());
+          if (field.number == 0) {
+            break;  // no field has this number: refused below
+          }
           continue;
         case 1:
           field.bytes = 8;
@@ -135,6 +138,9 @@ std::map<std::string, std::string> spec::onnx_metadata(const std::string& path) 
   const std::uintmax_t size = std::filesystem::file_size(path, unknown);
   std::ifstream stream(path, std::ios::binary);
   try {
+    if (unknown) {
+      throw Damage{unknown.message()};
+    }
     WireReader reader(stream, size);
     return metadata_of(reader);
   } catch (const Damage& damage) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <utility>
 
@@ -21,7 +22,10 @@ constexpr std::int64_t kMaxWhole = INT64_MAX;
 
 int side_of(const Value& value) { return static_cast<int>(value.whole(1, kMaxSide)); }
 
-float float_of(const Value& value) { return static_cast<float>(value.number()); }
+float float_of(const Value& value) {
+  const auto number = static_cast<float>(value.number());
+  return std::isfinite(number) ? number : (value.refuse("a number that float32 holds"), number);
+}
 
 template <typename Item>
 std::array<Item, 3> triple_of(const std::vector<Item>& items) {
@@ -66,7 +70,7 @@ Preprocess preprocess_of(const Value& value) {
   result.std = triple_of(fields["std"].list(
       [](const Value& item) {
         const float std = float_of(item);
-        return std > 0 ? std : (item.refuse("a number above 0"), std);
+        return std > 0 ? std : (item.refuse("a number above 0 that float32 holds"), std);
       },
       3));
   if (fields.has("fill")) {

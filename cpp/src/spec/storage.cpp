@@ -19,10 +19,14 @@ void require_readable(const std::string& path) {
   if (fs::is_directory(path, ignored)) {
     throw ArtifactError(path + " is a directory", {}, "an .onnx file or a TensorRT engine");
   }
+  if (!fs::exists(path, ignored)) {
+    throw ArtifactError("no such file: " + path, {}, {}, "check the path");
+  }
+  if (!fs::is_regular_file(path, ignored)) {
+    throw ArtifactError(path + " is no regular file", {}, "an .onnx file or a TensorRT engine");
+  }
   if (!std::ifstream(path, std::ios::binary)) {
-    const bool exists = fs::exists(path, ignored);
-    throw ArtifactError((exists ? "cannot read " : "no such file: ") + path, {}, {},
-                        exists ? "check its permissions" : "check the path");
+    throw ArtifactError("cannot read " + path, {}, {}, "check its permissions");
   }
 }
 
