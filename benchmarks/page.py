@@ -14,15 +14,11 @@ INTRODUCTIONS = {
         "ViT-B/16's evaluation transform: shorter side to 248 pixels, bicubic, centre crop of 224, normalised. "
         "`benchmarks/pixels.py` says what the pictures are. *Levels* are 256ths of a pixel's range, against timm on "
         "Pillow's pixels; 0 means equal to the last bit. pillow-simd was built for AVX2 and ran in a process of its "
-        "own, which took its turn like the others.
-"
+        "own, which took its turn like the others.\n"
     ),
     "cpp": (
-        "## The C++ program
-
-"
-        "fp32, one 500x375 JPEG. `benchmarks/cpp.py` says what runs; *of* columns are ratios to that program.
-"
+        "## The C++ program\n\n"
+        "fp32, one 500x375 JPEG. `benchmarks/cpp.py` says what runs; *of* columns are ratios to that program.\n"
     ),
 }
 

@@ -172,7 +172,7 @@ def test_names_that_look_like_lists(program: Path, tmp_path: Path) -> None:
 
 
 def test_streams_give_the_same_answers_in_the_same_order(program: Path) -> None:
-    arguments = [TINY, GOLDEN / "images", "--json", "--precision", "fp32", "--batch-size", "3"]
+    arguments = [TINY, str(GOLDEN / "images"), "--json", "--precision", "fp32", "--batch-size", "3"]
     one, three = (classify(program, *arguments, "--streams", streams)[0].splitlines() for streams in ("1", "3"))
     assert len(one) == len(three) > 9
     for mine, other in zip(map(json.loads, one), map(json.loads, three), strict=True):
