@@ -13,8 +13,7 @@ INTRODUCTIONS = {
         "## From JPEG bytes to a tensor\n\n"
         "ViT-B/16's evaluation transform: shorter side to 248 pixels, bicubic, centre crop of 224, normalised. "
         "`benchmarks/pixels.py` says what the pictures are. *Levels* are 256ths of a pixel's range, against timm on "
-        "Pillow's pixels; 0 means equal to the last bit. pillow-simd was built for AVX2 and ran in a process of its "
-        "own, which took its turn like the others.\n"
+        "Pillow's pixels; 0 means equal to the last bit.\n"
     ),
     "cpp": (
         "## The C++ program\n\n"
@@ -48,6 +47,10 @@ def main() -> None:
         parts.append(
             f"{where['date']}, {where['processor']}, {where['cores']} cores, Python {where['python']}; {versions}.\n"
         )
+        if "pillow-simd" in where["versions"]:
+            parts.append(
+                "pillow-simd was built for AVX2 and ran in a process of its own, which took its turn like the others.\n"
+            )
         for kind in dict.fromkeys(row["case"] for row in data["rows"]):
             parts.append(f"### {kind.capitalize()}\n\n{table([row for row in data['rows'] if row['case'] == kind])}\n")
         parts.append(f"Raw: `benchmarks/results/{files[-1].name}`.\n")

@@ -251,7 +251,12 @@ def photo(rng: np.random.Generator, mode: str) -> Image.Image:
 @pytest.mark.parametrize("kernel", _native.available_kernels())
 @pytest.mark.parametrize(
     ("kind", "modes"),
-    [("png", ("RGB", "RGBA", "L", "LA", "P", "1")), ("bmp", ("RGB", "L", "P")), ("webp", ("RGB", "RGBA"))],
+    [
+        ("png", ("RGB", "RGBA", "L", "LA", "P", "1")),
+        ("bmp", ("RGB", "L", "P")),
+        ("webp", ("RGB", "RGBA")),
+        ("gif", ("P", "L", "1")),
+    ],
 )
 def test_files_become_timms_tensors(kind: str, modes: tuple[str, ...], kernel: str) -> None:
     rng = np.random.default_rng(4)

@@ -28,7 +28,8 @@ class DecodeLimits:
     """Decoded bytes for each encoded one; files below 4 KiB count as 4 KiB.
 
     Deflate reaches 1,032:1 and a 1-bit grey PNG decodes to 24 times its bits, so that no honest PNG, JPEG, GIF or BMP
-    comes here. Lossless WebP of a single colour can, above 34 megapixels.
+    comes here. Lossless WebP of a single colour can, above 34 megapixels, and so can a GIF that leaves most of its
+    screen empty.
     """
 
     def __post_init__(self) -> None:
