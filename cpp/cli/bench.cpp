@@ -49,6 +49,15 @@ class Caller {
     for (std::size_t i = 0; i < batch_; ++i) {
       images.push_back((*sources_)[(run * batch_ + i) % sources_->size()].image());
     }
+    if (classifier_->pixels_on_gpu()) {
+      for (const Answer& answer : classifier_->classify(images)) {
+        if (const auto* failure = std::get_if<ImageError>(&answer)) {
+          throw ImageError(*failure);
+        }
+      }
+      samples.latency.push_back(ms_since(start));
+      return;
+    }
     if (batch_ == 1) {
       classifier_->preprocess(images.front(), tensors_.data());
     } else {
@@ -174,8 +183,11 @@ BenchReport bench(const Classifier& classifier, const std::vector<NamedImage>& s
   const auto start = Clock::now();
   const Samples all = measured(classifier, sources, report.batch, runs, streams);
   const double whole_ms = ms_since(start);
-  report.preprocess_ms = percentiles_of(all.preprocess);
-  report.inference_ms = percentiles_of(all.inference);
+  report.pixels_on_gpu = classifier.pixels_on_gpu();
+  if (!report.pixels_on_gpu) {
+    report.preprocess_ms = percentiles_of(all.preprocess);
+    report.inference_ms = percentiles_of(all.inference);
+  }
   report.latency_ms = percentiles_of(all.latency);
   report.images_per_s = 1000 * static_cast<double>(runs * report.batch) / whole_ms;
   report.peak_memory_bytes = peak_memory();
@@ -187,8 +199,10 @@ std::string table_of(const BenchReport& report) {
                "batch " + std::to_string(report.batch) + ", " + std::to_string(report.runs) + " runs"});
   table.add({"load", number("%.1f ms", report.load_ms)});
   table.add({"first answer", number("%.2f ms", report.first_answer_ms)});
-  table.add({"read, decode, resize", milliseconds(report.preprocess_ms)});
-  table.add({"inference", milliseconds(report.inference_ms)});
+  if (report.preprocess_ms && report.inference_ms) {
+    table.add({"read, decode, resize", milliseconds(*report.preprocess_ms)});
+    table.add({"inference", milliseconds(*report.inference_ms)});
+  }
   table.add({"image to label", milliseconds(report.latency_ms)});
   table.add({std::to_string(report.streams) + (report.streams == 1 ? " stream" : " streams"),
              number("%.1f images/s", report.images_per_s)});
@@ -209,8 +223,9 @@ std::string json_of(const BenchReport& report) {
                     {"runs", report.runs},
                     {"load_ms", report.load_ms},
                     {"first_answer_ms", report.first_answer_ms},
-                    {"preprocess_ms", json_of(report.preprocess_ms)},
-                    {"inference_ms", json_of(report.inference_ms)},
+                    {"pixels", report.pixels_on_gpu ? "gpu" : "cpu"},
+                    {"preprocess_ms", report.preprocess_ms ? json_of(*report.preprocess_ms) : Json()},
+                    {"inference_ms", report.inference_ms ? json_of(*report.inference_ms) : Json()},
                     {"latency_ms", json_of(report.latency_ms)},
                     {"images_per_s", report.images_per_s},
                     {"peak_memory_bytes", report.peak_memory_bytes}};

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,9 +38,11 @@ struct BenchReport {
   std::size_t runs = 0;
   double load_ms = 0;
   double first_answer_ms = 0;  // after loading, first image to label
-  Percentiles preprocess_ms;   // of a batch: read, decode, resize, normalise
-  Percentiles inference_ms;
-  Percentiles latency_ms;   // the two together, and the labels
+  bool pixels_on_gpu = false;
+  // Of a batch: read, decode, resize, normalise; and the network. Nothing where the engine does both.
+  std::optional<Percentiles> preprocess_ms;
+  std::optional<Percentiles> inference_ms;
+  Percentiles latency_ms;   // image to label
   double images_per_s = 0;  // all streams together
   std::int64_t peak_memory_bytes = 0;
 };

@@ -31,6 +31,7 @@ struct Arguments {
   ClassifierOptions options;
   std::string precision = "auto";
   std::string format = "table";
+  std::string pixels = "auto";
   int bench = 0;
   bool json = false;
   bool verify = false;
@@ -46,7 +47,8 @@ std::string version_text() {
 
 void define(CLI::App& app, Arguments& arguments) {
   ClassifierOptions& options = arguments.options;
-  app.add_option("MODEL", arguments.model, "An .onnx file that carries its spec")->required();
+  app.add_option("MODEL", arguments.model, "An .onnx file that carries its spec, or an .engine with its manifest")
+      ->required();
   app.add_option("IMAGE", arguments.images, "Files, folders, or - for an encoded image or paths on standard input");
   app.add_option("-k,--top-k", options.top_k, "Labels for each image")->capture_default_str();
   app.add_option("--format", arguments.format, "table for people, jsonl for programs")
@@ -66,6 +68,9 @@ void define(CLI::App& app, Arguments& arguments) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--cache", options.cache_folder, "Folder for compiled networks, so that the next start is short");
+  app.add_option("--pixels", arguments.pixels, "Where images are resized: auto takes the engine's GPU")
+      ->check(CLI::IsMember({"auto", "cpu", "gpu"}))
+      ->capture_default_str();
   app.add_flag("--fast-decode", options.decode.fast, "Decode large JPEGs at a fraction of their size: other pixels");
   app.add_flag("--verify", arguments.verify, "Say whether this still is the model that was exported");
   app.add_option("--bench", arguments.bench, "Time this many batches of the images")->check(CLI::PositiveNumber);
@@ -227,6 +232,9 @@ int main(int count, char** texts) {
       arguments.options.batch_size = 1;
     }
     arguments.options.precision = precision_of(arguments.precision);
+    arguments.options.pixels = arguments.pixels == "cpu"   ? PixelsOn::cpu
+                               : arguments.pixels == "gpu" ? PixelsOn::gpu
+                                                           : PixelsOn::automatic;
     if (arguments.bench > 0 && arguments.images.empty()) {
       throw InputError("--bench needs images", {}, "files, folders, or -");
     }

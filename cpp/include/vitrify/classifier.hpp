@@ -20,6 +20,9 @@
 
 namespace vitrify {
 
+// Where images are resized, cropped and normalised; they are decoded on the CPU. The tensors are the same.
+enum class PixelsOn : std::uint8_t { automatic, cpu, gpu };
+
 struct ClassifierOptions {
   std::string engine = "auto";
   // Unset, bf16 where the artifact's record says that it passed its gate on real images and the processor has it, else
@@ -32,6 +35,8 @@ struct ClassifierOptions {
   int batch_size = 8;        // most images in one inference
   int top_k = 5;
   DecodeOptions decode;
+  // Unset, on the GPU where the engine runs on one.
+  PixelsOn pixels = PixelsOn::automatic;
 };
 
 // One image, as a file, as encoded bytes or as pixels. Memory is the caller's and must outlive the call.
@@ -117,11 +122,15 @@ class VITRIFY_API Classifier {
 
   [[nodiscard]] const ModelSpec& spec() const noexcept;
   [[nodiscard]] const Engine& engine() const noexcept;
+  // Whether the engine prepares the images.
+  [[nodiscard]] bool pixels_on_gpu() const noexcept;
   // What the network computes in.
   [[nodiscard]] Precision precision() const noexcept;
 
  private:
   struct State;
+  void classify_on_engine(const std::vector<ImageSource>& images, std::vector<std::optional<ImageError>>& failures,
+                          std::vector<float>& logits) const;
   void classify_batch(const std::vector<ImageSource>& images, std::size_t begin, std::size_t end,
                       std::vector<Answer>& answers) const;
   std::unique_ptr<State> state_;

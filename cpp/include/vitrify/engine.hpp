@@ -31,7 +31,13 @@ struct EngineOptions {
   LogSink log;
 };
 
-// An open network. `infer` may be called from any number of threads; more than `streams` of them wait for each other.
+// An image whose header was read: its size as stored, and EXIF's orientation, 1 to 8.
+struct StoredImage {
+  Size size;
+  int orientation = 1;
+};
+
+// An open network. It may be called from any number of threads; more than `streams` of them wait for each other.
 class VITRIFY_API Engine {
  public:
   Engine() = default;
@@ -42,6 +48,15 @@ class VITRIFY_API Engine {
   // Runs `count` images. `tensors` is [count, 3, height, width] float32 NCHW, `logits` is [count, labels] float32.
   // Throws RuntimeFailureError.
   virtual void infer(const float* tensors, std::size_t count, float* logits) = 0;
+
+  // Whether the engine resizes, crops and normalises images itself, to the CPU core's tensors bit by bit.
+  [[nodiscard]] virtual bool prepares_images() const noexcept { return false; }
+
+  // Runs images that the engine prepares. `decode` gets a place for each, to write 8-bit RGB to as it is stored, rows
+  // without padding; `logits` is [images, labels]. Throws RuntimeFailureError, ImageError for a size that cannot be
+  // resized, and what `decode` throws.
+  using Decode = std::function<void(const std::vector<std::uint8_t*>& places)>;
+  virtual void infer_images(const std::vector<StoredImage>& images, const Decode& decode, float* logits);
 
   // Such as "openvino" and "2026.4.1".
   [[nodiscard]] virtual std::string name() const = 0;

@@ -1,18 +1,15 @@
 #include "vitrify/classifier.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <climits>
 #include <exception>
-#include <filesystem>
-#include <fstream>
 #include <new>
-#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <utility>
 
 #include "golden.hpp"
+#include "open_image.hpp"
 #include "postprocess.hpp"
 #include "workers.hpp"
 
@@ -50,35 +47,6 @@ Precision automatic_precision(const ModelSpec& spec, const std::string& engine) 
                                                                                      : Precision::fp32;
 }
 
-// Reads to the end, whatever kind of file that is, but no further than one byte past the limit: enough for the decoder
-// to refuse it.
-std::vector<std::uint8_t> read_file(const std::string& path, const DecodeLimits& limits) {
-  std::error_code ignored;
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file || std::filesystem::is_directory(path, ignored)) {
-    const int reason = !file ? errno : EISDIR;
-    throw ImageError("cannot read " + path, reason != 0 ? std::generic_category().message(reason) : "");
-  }
-  constexpr std::size_t least = 1 << 16;
-  const std::uintmax_t known = std::filesystem::file_size(path, ignored);  // of a regular file; else as large as can be
-  const auto allowed = static_cast<std::uint64_t>(std::max<std::int64_t>(limits.max_bytes, 0));
-  std::vector<std::uint8_t> bytes(known <= allowed ? std::max<std::size_t>(known + 1, least) : least);
-  std::size_t size = 0;
-  while (true) {
-    file.read(reinterpret_cast<char*>(bytes.data() + size), static_cast<std::streamsize>(bytes.size() - size));
-    size += static_cast<std::size_t>(file.gcount());
-    if (file.bad()) {
-      throw ImageError("cannot read " + path, "an error after " + std::to_string(size) + " bytes");
-    }
-    if (!file || size > allowed) {
-      bytes.resize(size);
-      return bytes;
-    }
-    bytes.resize(2 * bytes.size());
-  }
-}
-
 // What went wrong with one image, for the answer in its place.
 ImageError failure_of(const std::exception_ptr& error) {
   try {
@@ -90,6 +58,21 @@ ImageError failure_of(const std::exception_ptr& error) {
   } catch (const std::exception& other) {
     return ImageError("the image cannot be prepared", other.what());
   }
+}
+
+// Unreadable images leave gaps among the tensors, which the readable ones close. Gives how many there are.
+std::size_t close_gaps(std::vector<float>& tensors, const std::vector<std::optional<ImageError>>& failures) {
+  const std::size_t stride = failures.empty() ? 0 : tensors.size() / failures.size();
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < failures.size(); ++i) {
+    if (!failures[i]) {
+      if (kept != i) {
+        std::copy_n(tensors.data() + i * stride, stride, tensors.data() + kept * stride);
+      }
+      ++kept;
+    }
+  }
+  return kept;
 }
 
 }  // namespace
@@ -105,12 +88,19 @@ struct Classifier::State {
     if (engine == nullptr || spec.labels.empty()) {
       throw OptionError("a classifier needs an engine and labels");
     }
+    const bool can = engine->prepares_images() && !options.decode.fast;
+    if (options.pixels == PixelsOn::gpu && !can) {
+      throw OptionError("images cannot be prepared on the GPU", engine->name() + (options.decode.fast ? ", fast" : ""),
+                        "an engine on a GPU, without fast decoding");
+    }
+    pixels_on_gpu = can && options.pixels != PixelsOn::cpu;
   }
 
   ModelSpec spec;
   std::unique_ptr<Engine> engine;
   ClassifierOptions options;
   Precision precision;
+  bool pixels_on_gpu = false;
   classifier::Workers workers;  // prepare images
   classifier::Workers callers;  // run batches, as many at once as there are streams
 };
@@ -138,6 +128,7 @@ Classifier::~Classifier() = default;
 
 const ModelSpec& Classifier::spec() const noexcept { return state_->spec; }
 const Engine& Classifier::engine() const noexcept { return *state_->engine; }
+bool Classifier::pixels_on_gpu() const noexcept { return state_->pixels_on_gpu; }
 
 Precision Classifier::precision() const noexcept {
   // Where the artifact's own arithmetic is a reduced one, that is what the engine computes in.
@@ -151,7 +142,7 @@ void Classifier::preprocess(const ImageSource& image, float* out) const {
       [&](const auto& source) {
         using Kind = std::decay_t<decltype(source)>;
         if constexpr (std::is_same_v<Kind, std::string>) {
-          const auto bytes = read_file(source, decode.limits);
+          const auto bytes = classifier::read_file(source, decode.limits);
           try {
             preprocess_encoded(bytes.data(), bytes.size(), rules, decode, out);
           } catch (const ImageError& error) {
@@ -183,11 +174,11 @@ Prediction Classifier::interpret(const float* logits) const {
 }
 
 Prediction Classifier::classify(const ImageSource& image) const {
-  std::vector<float> tensor(state_->spec.tensor_size());
-  std::vector<float> logits(state_->spec.labels.size());
-  preprocess(image, tensor.data());
-  infer(tensor.data(), 1, logits.data());
-  return interpret(logits.data());
+  std::vector<Answer> answers = classify(std::vector<ImageSource>{image});
+  if (const auto* error = std::get_if<ImageError>(&answers.front())) {
+    throw ImageError(*error);
+  }
+  return std::get<Prediction>(std::move(answers.front()));
 }
 
 std::vector<std::optional<ImageError>> Classifier::preprocess(const std::vector<ImageSource>& images,
@@ -233,28 +224,78 @@ std::vector<Answer> Classifier::classify(const std::vector<ImageSource>& images)
 
 void Classifier::classify_batch(const std::vector<ImageSource>& images, std::size_t begin, std::size_t end,
                                 std::vector<Answer>& answers) const {
-  const std::size_t stride = state_->spec.tensor_size();
   const std::size_t classes = state_->spec.labels.size();
   const std::vector<ImageSource> batch(images.begin() + static_cast<std::ptrdiff_t>(begin),
                                        images.begin() + static_cast<std::ptrdiff_t>(end));
-  std::vector<float> tensors(batch.size() * stride);
   std::vector<float> logits(batch.size() * classes);
-  auto failures = preprocess(batch, tensors.data());
-  // Unreadable images leave gaps, which the readable ones close.
-  std::vector<std::size_t> readable;
+  std::vector<std::optional<ImageError>> failures;
+  if (state_->pixels_on_gpu) {
+    failures.resize(batch.size());
+    classify_on_engine(batch, failures, logits);
+  } else {
+    std::vector<float> tensors(batch.size() * state_->spec.tensor_size());
+    failures = preprocess(batch, tensors.data());
+    infer(tensors.data(), close_gaps(tensors, failures), logits.data());
+  }
+  std::size_t row = 0;
   for (std::size_t i = 0; i < batch.size(); ++i) {
     if (failures[i]) {
       answers[begin + i] = std::move(*failures[i]);
-      continue;
+    } else {
+      answers[begin + i] = interpret(logits.data() + row++ * classes);
     }
-    if (readable.size() != i) {
-      std::copy_n(tensors.data() + i * stride, stride, tensors.data() + readable.size() * stride);
-    }
-    readable.push_back(begin + i);
   }
-  infer(tensors.data(), readable.size(), logits.data());
-  for (std::size_t row = 0; row < readable.size(); ++row) {
-    answers[readable[row]] = interpret(logits.data() + row * classes);
+}
+
+// Logits of the images that can be read, one behind the other, prepared by the engine.
+void Classifier::classify_on_engine(const std::vector<ImageSource>& images,
+                                    std::vector<std::optional<ImageError>>& failures,
+                                    std::vector<float>& logits) const {
+  const DecodeOptions& options = state_->options.decode;
+  const std::size_t classes = state_->spec.labels.size();
+  std::vector<std::exception_ptr> errors(images.size());
+  std::vector<classifier::OpenImage> opened(images.size());
+  state_->workers.each(images.size(), [&](std::size_t i) {
+    try {
+      opened[i].open(images[i], options.limits);
+      static_cast<void>(resized_size(opened[i].upright(), state_->spec.preprocess));  // refuses what cannot be resized
+    } catch (...) {
+      errors[i] = std::current_exception();
+    }
+  });
+  std::vector<std::size_t> readable;
+  std::vector<StoredImage> stored;
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    if (!errors[i]) {
+      readable.push_back(i);
+      stored.push_back(opened[i].stored());
+    }
+  }
+  if (!readable.empty()) {
+    state_->engine->infer_images(
+        stored,
+        [&](const std::vector<std::uint8_t*>& places) {
+          state_->workers.each(readable.size(), [&](std::size_t k) {
+            try {
+              opened[readable[k]].decode(places[k]);
+            } catch (...) {
+              errors[readable[k]] = std::current_exception();  // the rest of the batch goes on; this row is dropped
+            }
+          });
+        },
+        logits.data());
+  }
+  std::size_t kept = 0;
+  for (std::size_t k = 0; k < readable.size(); ++k) {
+    if (!errors[readable[k]]) {
+      std::copy_n(logits.begin() + static_cast<std::ptrdiff_t>(k * classes), classes,
+                  logits.begin() + static_cast<std::ptrdiff_t>(kept++ * classes));
+    }
+  }
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    if (errors[i]) {
+      failures[i] = failure_of(errors[i]);
+    }
   }
 }
 

@@ -51,6 +51,10 @@ const engines::Row& row_for(const std::string& path, const std::string& name) {
 
 }  // namespace
 
+void Engine::infer_images(const std::vector<StoredImage>& /*images*/, const Decode& /*decode*/, float* /*logits*/) {
+  throw RuntimeFailureError(name() + " does not prepare images");
+}
+
 std::vector<std::string> available_engines() {
   std::vector<std::string> names;
   for (const engines::Row& row : rows()) {

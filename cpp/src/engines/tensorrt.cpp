@@ -1,7 +1,8 @@
 // TensorRT 8.5 to 11 and TensorRT-RTX on an NVIDIA GPU.
 //
 // A worker has its own context, stream and buffers, taken once for the largest batch. The first batch of a size runs
-// kernel by kernel; from the second on, that size is one launch of a recorded graph, copies included.
+// kernel by kernel; from the second on, that size is one launch of a recorded graph. Images are decoded into
+// page-locked memory, copied as they are, and become the network's input on the GPU.
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
@@ -15,6 +16,7 @@
 
 #include "cuda_memory.hpp"
 #include "engines.hpp"
+#include "launch.hpp"
 #include "manifest.hpp"
 #include "tensorrt_release.hpp"
 
@@ -143,9 +145,10 @@ int widest_profile(const nvinfer1::ICudaEngine& engine, Network& network) {
 // One inference at a time. Not for several threads at once.
 class Worker {
  public:
-  Worker(nvinfer1::ICudaEngine& engine, const Network& network, int profile)
+  Worker(nvinfer1::ICudaEngine& engine, const Network& network, const Preprocess& preprocess, int profile)
       : engine_(&engine),
         network_(&network),
+        preprocess_(&preprocess),
         profile_(profile),
         stream_(create_stream()),
         scratch_bytes_(scratch_bytes(engine)),
@@ -157,17 +160,54 @@ class Worker {
     device_output_ = device_memory(largest * output_bytes_);
     pinned_input_ = pinned_memory(largest * input_bytes_);
     pinned_output_ = pinned_memory(largest * output_bytes_);
+    const cuda::Table table = cuda::normalised(preprocess);
+    table_ = device_memory(sizeof(table));
+    check(cudaMemcpy(table_.get(), table.data(), sizeof(table), cudaMemcpyHostToDevice), "CUDA does not copy");
     context_ = new_context();
   }
 
   void infer(const float* tensors, std::size_t count, float* logits) {
     take(tensors, count * network_->item);
-    enqueue(static_cast<int>(count));
-    check(cudaStreamSynchronize(stream_.get()), "the GPU failed on a batch of " + std::to_string(count));
-    give(logits, count * network_->classes);
+    enqueue({static_cast<int>(count), true});
+    finish(count, logits);
+  }
+
+  void infer_images(const StoredImage* images, std::size_t count,
+                    const std::function<void(std::uint8_t* const* places)>& decode, float* logits) {
+    plan_.clear();
+    std::vector<std::size_t> offsets;
+    for (std::size_t i = 0; i < count; ++i) {
+      offsets.push_back(plan_.add(images[i].size, images[i].orientation, *preprocess_));
+    }
+    // The pixels, the jobs and the tables, one behind the other, so that one copy takes them all.
+    const std::size_t jobs = plan_.pixel_bytes;
+    const std::size_t numbers = jobs + count * sizeof(cuda::Job);
+    const std::size_t bytes = numbers + plan_.numbers.size() * sizeof(std::int32_t);
+    reserve(bytes);
+    auto* staged = static_cast<std::uint8_t*>(staged_.get());
+    std::vector<std::uint8_t*> places;
+    for (const std::size_t offset : offsets) {
+      places.push_back(staged + offset);
+    }
+    decode(places.data());
+    std::memcpy(staged + jobs, plan_.jobs.data(), numbers - jobs);
+    std::memcpy(staged + numbers, plan_.numbers.data(), bytes - numbers);
+    auto* there = static_cast<std::uint8_t*>(device_images_.get());
+    check(cudaMemcpyAsync(there, staged, bytes, cudaMemcpyHostToDevice, stream_.get()), "CUDA does not copy");
+    const cuda::Batch batch{reinterpret_cast<const cuda::Job*>(there + jobs),
+                            reinterpret_cast<const std::int32_t*>(there + numbers), there,
+                            static_cast<const float*>(table_.get()), static_cast<unsigned>(count)};
+    check(
+        cuda::launch(batch, *preprocess_, network_->input_type == DataType::kHALF, device_input_.get(), stream_.get()),
+        "CUDA does not start the preprocessing");
+    enqueue({static_cast<int>(count), false});
+    finish(count, logits);
   }
 
  private:
+  // A batch size, and whether the copy of its tensors to the GPU belongs to it.
+  using Key = std::pair<int, bool>;
+
   struct Recorded {
     Owned<nvinfer1::IExecutionContext> context;  // of its own, where the release permits; nothing may change it
     ExecutableGraph graph;
@@ -195,6 +235,25 @@ class Worker {
     }
   }
 
+  void finish(std::size_t count, float* logits) {
+    check(cudaStreamSynchronize(stream_.get()), "the GPU failed on a batch of " + std::to_string(count));
+    give(logits, count * network_->classes);
+  }
+
+  // Room for the images of a batch; it grows with the largest batch so far, and then no more.
+  void reserve(std::size_t bytes) {
+    if (bytes <= image_capacity_) {
+      return;
+    }
+    const std::size_t capacity = bytes + bytes / 4;
+    image_capacity_ = 0;
+    staged_.reset();
+    device_images_.reset();
+    staged_ = pinned_memory(capacity);
+    device_images_ = device_memory(capacity);
+    image_capacity_ = capacity;
+  }
+
   void give(float* logits, std::size_t values) const {
     if (network_->output_type == DataType::kFLOAT) {
       std::memcpy(logits, pinned_output_.get(), values * sizeof(float));
@@ -204,9 +263,9 @@ class Worker {
     }
   }
 
-  // Runs what lies in the pinned input: by its graph, or kernel by kernel where the size is new.
-  void enqueue(int count) {
-    const auto found = recorded_.find(count);
+  // Runs a batch by its graph, or kernel by kernel where its size is new.
+  void enqueue(Key key) {
+    const auto found = recorded_.find(key);
     if (found != recorded_.end()) {
       check(cudaGraphLaunch(found->second.graph.get(), stream_.get()), "CUDA does not launch a graph");
       return;
@@ -214,9 +273,9 @@ class Worker {
     if (!kSharesProfiles) {
       recorded_.clear();  // the only context is about to change
     }
-    if (seen_.insert(count).second) {
-      bind(*context_, count);
-      work(*context_, count);
+    if (seen_.insert(key).second) {
+      bind(*context_, key.first);
+      work(*context_, key);
       return;
     }
     Recorded record;
@@ -224,12 +283,11 @@ class Worker {
       record.context = new_context();
     }
     nvinfer1::IExecutionContext& context = record.context ? *record.context : *context_;
-    bind(context, count);
-    work(context, count);  // once outside the graph: TensorRT sets itself up for the shape
-    check(cudaStreamSynchronize(stream_.get()), "the GPU failed on a batch of " + std::to_string(count));
-    record.graph = recorded(stream_.get(), [&] { work(context, count); });
-    check(cudaGraphLaunch(record.graph.get(), stream_.get()), "CUDA does not launch a graph");
-    recorded_.emplace(count, std::move(record));
+    bind(context, key.first);
+    work(context, key);  // once outside the graph: TensorRT sets itself up for the shape
+    check(cudaStreamSynchronize(stream_.get()), "the GPU failed on a batch of " + std::to_string(key.first));
+    record.graph = recorded(stream_.get(), [&] { work(context, key); });
+    recorded_.emplace(key, std::move(record));
   }
 
   void bind(nvinfer1::IExecutionContext& context, int count) {
@@ -242,11 +300,14 @@ class Worker {
     }
   }
 
-  void work(nvinfer1::IExecutionContext& context, int count) {
+  void work(nvinfer1::IExecutionContext& context, Key key) {
+    const auto [count, copies] = key;
     const auto rows = static_cast<std::size_t>(count);
-    check(cudaMemcpyAsync(device_input_.get(), pinned_input_.get(), rows * input_bytes_, cudaMemcpyHostToDevice,
-                          stream_.get()),
-          "CUDA does not copy");
+    if (copies) {
+      check(cudaMemcpyAsync(device_input_.get(), pinned_input_.get(), rows * input_bytes_, cudaMemcpyHostToDevice,
+                            stream_.get()),
+            "CUDA does not copy");
+    }
     if (!context.enqueueV3(stream_.get())) {
       throw RuntimeFailureError("TensorRT failed on a batch of " + std::to_string(count), {}, {},
                                 "vitrify-classify --verify says whether the engine still is right");
@@ -258,6 +319,7 @@ class Worker {
 
   nvinfer1::ICudaEngine* engine_;
   const Network* network_;
+  const Preprocess* preprocess_;
   int profile_;
   Stream stream_;
   std::size_t scratch_bytes_;
@@ -268,16 +330,21 @@ class Worker {
   DeviceMemory device_output_;
   PinnedMemory pinned_input_;
   PinnedMemory pinned_output_;
+  DeviceMemory table_;
+  cuda::Plan plan_;
+  std::size_t image_capacity_ = 0;
+  PinnedMemory staged_;
+  DeviceMemory device_images_;
   // After the memory, so that they end before it.
   Owned<nvinfer1::IExecutionContext> context_;
-  std::map<int, Recorded> recorded_;
-  std::set<int> seen_;
+  std::map<Key, Recorded> recorded_;
+  std::set<Key> seen_;
 };
 
 class TensorRtEngine final : public Engine {
  public:
   TensorRtEngine(const std::string& path, const ModelSpec& spec, const EngineOptions& options)
-      : logger_(options.log), runtime_(nvinfer1::createInferRuntime(logger_)) {
+      : preprocess_(spec.preprocess), logger_(options.log), runtime_(nvinfer1::createInferRuntime(logger_)) {
     if (!runtime_) {
       throw RuntimeFailureError("TensorRT does not start", logger_.last_error());
     }
@@ -294,31 +361,55 @@ class TensorRtEngine final : public Engine {
       if (i > 0 && !kSharesProfiles) {
         engines_.push_back(deserialised(plan, path));
       }
-      idle_.push_back(std::make_unique<Worker>(*engines_.back(), network_, profile));
+      idle_.push_back(std::make_unique<Worker>(*engines_.back(), network_, preprocess_, profile));
     }
   }
 
   void infer(const float* tensors, std::size_t count, float* logits) override {
-    if (count < static_cast<std::size_t>(network_.smallest)) {
-      throw RuntimeFailureError("the engine has no profile for a batch of " + std::to_string(count), {},
-                                std::to_string(network_.smallest) + " to " + std::to_string(network_.largest),
-                                "build it with a profile that begins at 1");
+    in_parts(count, [&](Worker& worker, std::size_t begin, std::size_t rows) {
+      worker.infer(tensors + begin * network_.item, rows, logits + begin * network_.classes);
+    });
+  }
+
+  [[nodiscard]] bool prepares_images() const noexcept override { return true; }
+
+  void infer_images(const std::vector<StoredImage>& images, const Decode& decode, float* logits) override {
+    if (images.size() > static_cast<std::size_t>(network_.largest)) {
+      throw RuntimeFailureError("the engine has no profile for a batch of " + std::to_string(images.size()), {},
+                                std::to_string(network_.smallest) + " to " + std::to_string(network_.largest));
     }
-    Lease worker(*this);
-    const auto largest = static_cast<std::size_t>(network_.largest);
-    // A larger batch goes in parts of equal size, so that the last one is not below the profile.
-    const std::size_t parts = (count + largest - 1) / largest;
-    for (std::size_t part = 0, begin = 0; part < parts; ++part) {
-      const std::size_t rows = (count - begin) / (parts - part);
-      worker->infer(tensors + begin * network_.item, rows, logits + begin * network_.classes);
-      begin += rows;
-    }
+    in_parts(images.size(), [&](Worker& worker, std::size_t /*begin*/, std::size_t rows) {
+      worker.infer_images(
+          images.data(), rows,
+          [&](std::uint8_t* const* places) {
+            decode({places, places + rows});
+          },
+          logits);
+    });
   }
 
   [[nodiscard]] std::string name() const override { return "tensorrt"; }
   [[nodiscard]] std::string version() const override { return tensorrt_version(); }
 
  private:
+  // A larger batch than the profile's goes in parts of equal size, so that the last one is not below it.
+  template <typename Run>
+  void in_parts(std::size_t count, Run run) {
+    if (count < static_cast<std::size_t>(network_.smallest)) {
+      throw RuntimeFailureError("the engine has no profile for a batch of " + std::to_string(count), {},
+                                std::to_string(network_.smallest) + " to " + std::to_string(network_.largest),
+                                "build it with a profile that begins at 1");
+    }
+    const Lease worker(*this);
+    const auto largest = static_cast<std::size_t>(network_.largest);
+    const std::size_t parts = (count + largest - 1) / largest;
+    for (std::size_t part = 0, begin = 0; part < parts; ++part) {
+      const std::size_t rows = (count - begin) / (parts - part);
+      run(worker.worker(), begin, rows);
+      begin += rows;
+    }
+  }
+
   // A worker, for as long as a batch runs.
   class Lease {
    public:
@@ -337,7 +428,7 @@ class TensorRtEngine final : public Engine {
     }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
-    Worker* operator->() { return worker_.get(); }
+    [[nodiscard]] Worker& worker() const { return *worker_; }
 
    private:
     TensorRtEngine* engine_;
@@ -361,6 +452,7 @@ class TensorRtEngine final : public Engine {
     return engine;
   }
 
+  Preprocess preprocess_;
   Logger logger_;
   Owned<nvinfer1::IRuntime> runtime_;
   std::vector<Owned<nvinfer1::ICudaEngine>> engines_;

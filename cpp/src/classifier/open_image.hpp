@@ -1,0 +1,39 @@
+// An image of any kind of source whose header has been read, ready to be decoded where an engine wants it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "reader.hpp"
+#include "vitrify/classifier.hpp"
+
+namespace vitrify::classifier {
+
+// Reads to the end, whatever kind of file that is, but no further than one byte past the limit: enough for the decoder
+// to refuse it. Throws ImageError.
+[[nodiscard]] std::vector<std::uint8_t> read_file(const std::string& path, const DecodeLimits& limits);
+
+class OpenImage {
+ public:
+  // Throws ImageError, which names the file where it is one.
+  void open(const ImageSource& source, const DecodeLimits& limits);
+
+  [[nodiscard]] StoredImage stored() const { return stored_; }
+  [[nodiscard]] Size upright() const;
+
+  // Writes [height, width, 3] as stored. Once only. Throws ImageError.
+  void decode(std::uint8_t* rgb);
+
+ private:
+  template <typename Work>
+  void named(Work work) const;
+
+  std::string path_;                   // empty where it is no file
+  std::vector<std::uint8_t> bytes_;    // of a file
+  const std::uint8_t* rgb_ = nullptr;  // the caller's pixels
+  std::unique_ptr<pixels::Reader> reader_;
+  StoredImage stored_;
+};
+
+}  // namespace vitrify::classifier
