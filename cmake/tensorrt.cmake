@@ -21,7 +21,7 @@ if(VITRIFY_TENSORRT)
     if(at GREATER -1)
       set(TensorRT_RTX TRUE)
     endif()
-    add_library(TensorRT::nvinfer UNKNOWN IMPORTED)
+    add_library(TensorRT::nvinfer SHARED IMPORTED)
     # SYSTEM: its headers are not ours to mend.
     set_target_properties(TensorRT::nvinfer PROPERTIES IMPORTED_LOCATION ${TensorRT_LIBRARY}
       INTERFACE_INCLUDE_DIRECTORIES ${TensorRT_INCLUDE_DIR} INTERFACE_SYSTEM_INCLUDE_DIRECTORIES ${TensorRT_INCLUDE_DIR})
