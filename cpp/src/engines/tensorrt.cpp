@@ -168,7 +168,7 @@ class Worker {
 
   void infer(const float* tensors, std::size_t count, float* logits) {
     take(tensors, count * network_->item);
-    enqueue({static_cast<int>(count), true});
+    enqueue({padded(count), true});
     finish(count, logits);
   }
 
@@ -200,7 +200,7 @@ class Worker {
     check(
         cuda::launch(batch, *preprocess_, network_->input_type == DataType::kHALF, device_input_.get(), stream_.get()),
         "CUDA does not start the preprocessing");
-    enqueue({static_cast<int>(count), false});
+    enqueue({padded(count), false});
     finish(count, logits);
   }
 
@@ -225,6 +225,9 @@ class Worker {
     check(cudaStreamSynchronize(stream_.get()), "the GPU failed to take a profile");
     return context;
   }
+
+  // A batch below the profile takes rows of an earlier one along, whose logits nobody reads.
+  [[nodiscard]] int padded(std::size_t count) const { return std::max(static_cast<int>(count), network_->smallest); }
 
   void take(const float* tensors, std::size_t values) {
     if (network_->input_type == DataType::kFLOAT) {
@@ -392,14 +395,9 @@ class TensorRtEngine final : public Engine {
   [[nodiscard]] std::string version() const override { return tensorrt_version(); }
 
  private:
-  // A larger batch than the profile's goes in parts of equal size, so that the last one is not below it.
+  // A larger batch than the profile's goes in parts of nearly equal size.
   template <typename Run>
   void in_parts(std::size_t count, Run run) {
-    if (count < static_cast<std::size_t>(network_.smallest)) {
-      throw RuntimeFailureError("the engine has no profile for a batch of " + std::to_string(count), {},
-                                std::to_string(network_.smallest) + " to " + std::to_string(network_.largest),
-                                "build it with a profile that begins at 1");
-    }
     const Lease worker(*this);
     const auto largest = static_cast<std::size_t>(network_.largest);
     const std::size_t parts = (count + largest - 1) / largest;
