@@ -61,7 +61,13 @@ class Cuda(Protocol):
     def synchronize(self, stream: int) -> None:
         """Waits until all work of a stream is done."""
 
-    def wait_for(self, stream: int, other: int) -> None:
+    def create_event(self) -> int:
+        """An event, for `wait_for`."""
+
+    def destroy_event(self, event: int) -> None:
+        """Ends an event."""
+
+    def wait_for(self, stream: int, other: int, event: int) -> None:
         """Makes a stream wait, on the device, for what another has been given so far."""
 
     def copy(self, target: int, source: int, size: int, stream: int) -> None:
@@ -166,14 +172,18 @@ class BoundCuda:
         """Waits until all work of a stream is done."""
         self._call("cudaStreamSynchronize", stream)
 
-    def wait_for(self, stream: int, other: int) -> None:
+    def create_event(self) -> int:
+        """An event, for `wait_for`."""
+        return int(self._call("cudaEventCreateWithFlags", self._cuda.cudaEventDisableTiming))
+
+    def destroy_event(self, event: int) -> None:
+        """Ends an event."""
+        self._call("cudaEventDestroy", event)
+
+    def wait_for(self, stream: int, other: int, event: int) -> None:
         """Makes a stream wait, on the device, for what another has been given so far."""
-        event = self._call("cudaEventCreateWithFlags", self._cuda.cudaEventDisableTiming)
-        try:
-            self._call("cudaEventRecord", event, other)
-            self._call("cudaStreamWaitEvent", stream, event, 0)
-        finally:
-            self._call("cudaEventDestroy", event)  # lives on until the device has passed it
+        self._call("cudaEventRecord", event, other)
+        self._call("cudaStreamWaitEvent", stream, event, 0)
 
     def copy(self, target: int, source: int, size: int, stream: int) -> None:
         """Copies on a stream between any two memories."""

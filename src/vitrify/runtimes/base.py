@@ -183,6 +183,15 @@ class Runtime(abc.ABC):
         """The spec of the open model."""
         return read_spec(self.path)
 
+    @property
+    def hardware(self) -> str:
+        """What the open model runs on, where that is not the processor."""
+        return ""
+
+    def fitting_batch(self, count: int) -> int:
+        """The batch size to run `count` images with: `count`, or the nearest that the artifact accepts."""
+        return count
+
     @classmethod
     def versions(cls) -> dict[str, str]:
         """The libraries that this runtime consists of, with their versions."""

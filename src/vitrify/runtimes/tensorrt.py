@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +15,6 @@ from vitrify.engines.session import Session, profiles_of, tensors_of
 from vitrify.engines.watching import BuildLog
 from vitrify.errors import ArtifactError, EngineError, OptionError, RuntimeFailureError
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
-from vitrify.spec import ModelSpec
 
 
 class TensorRtRuntime(Runtime):
@@ -153,6 +151,7 @@ class TensorRtRuntime(Runtime):
     def _session(self, index: int) -> Session:
         return Session(
             self._cuda,
+            self._trt,
             self._engine,
             self._tensors,
             index=index,
@@ -174,10 +173,17 @@ class TensorRtRuntime(Runtime):
         # The one that was tuned closest to this batch.
         return min(fitting, key=lambda index: abs(self._profiles[index].opt - batch))
 
-    @classmethod
-    def spec_of(cls, path: str | os.PathLike[str]) -> ModelSpec | None:
-        """The spec in the manifest beside the plan."""
-        return super().spec_of(path)
+    @property
+    def hardware(self) -> str:
+        """The GPU's name."""
+        return self._cuda.gpu().name
+
+    def fitting_batch(self, count: int) -> int:
+        """`count` where a profile has it; else the smallest larger batch, or the largest of all."""
+        if any(count in profile for profile in self._profiles):
+            return count
+        larger = [profile.min for profile in self._profiles if profile.min > count]
+        return min(larger) if larger else max(profile.max for profile in self._profiles)
 
     @classmethod
     def versions(cls) -> dict[str, str]:
