@@ -12,6 +12,9 @@ from vitrify.errors import ArtifactError
 from vitrify.spec import ModelSpec
 
 
+_LAYER_NORMALIZATION_OPSET = 17
+
+
 def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Folds constants and removes dead nodes with onnxslim, and drops what the exporter noted about itself.
 
@@ -51,13 +54,14 @@ def _module_of(node: onnx.NodeProto) -> str:
     return ".".join(path)
 
 
-def check_form(proto: onnx.ModelProto, spec: ModelSpec, *, layer_norms: int) -> None:
+def check_form(proto: onnx.ModelProto, spec: ModelSpec, *, layer_norms: int, opset: int = OPSET) -> None:
     """Holds a graph to what every later step and runtime relies on.
 
     Args:
         proto: The graph.
         spec: Gives tensor names, the input size and the number of classes.
         layer_norms: How many LayerNorm modules the PyTorch model runs.
+        opset: What was asked for; before 17 there is no LayerNormalization, and none may be left.
 
     Raises:
         ArtifactError: Another opset, other names or shapes, a fixed batch axis, or a LayerNorm taken apart.
@@ -69,10 +73,10 @@ def check_form(proto: onnx.ModelProto, spec: ModelSpec, *, layer_norms: int) -> 
         "LayerNormalization nodes": collections.Counter(n.op_type for n in proto.graph.node)["LayerNormalization"],
     }
     wanted = {
-        "opset": [OPSET],
+        "opset": [opset],
         "inputs": [(spec.input.name, ("batch", *spec.input_shape))],
         "outputs": [(spec.output.name, ("batch", len(spec.labels)))],
-        "LayerNormalization nodes": layer_norms,
+        "LayerNormalization nodes": layer_norms if opset >= _LAYER_NORMALIZATION_OPSET else 0,
     }
     for name, want in wanted.items():
         if found[name] != want:
