@@ -12,7 +12,7 @@ from typing import Any
 from vitrify.engines.releases import TensorRt
 
 _ALWAYS = ("SOFTMAX", "NORMALIZATION")
-_OF_A_NORM = ("ELEMENTWISE", "UNARY", "REDUCE", "CONSTANT", "IDENTITY", "SCALE")
+_OF_A_NORM = ("ELEMENTWISE", "UNARY", "REDUCE", "SCALE")
 _NORM_REACH = 8
 """Mean, subtract, square, mean, add epsilon, square root, divide: what one LayerNorm is taken apart into."""
 
@@ -28,17 +28,24 @@ def pin_to_fp32(trt: TensorRt, network: Any) -> tuple[str, ...]:
         The names of the layers that were pinned.
     """
     float32 = trt.module.DataType.FLOAT
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    pinned = []
-    for layer in (*_by_kind(trt, layers), *_taken_apart(trt, layers)):
-        outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
-        if any(output.dtype != float32 or output.is_shape_tensor for output in outputs):
-            continue
+    pinned = layers_to_pin(trt, network)
+    for layer in pinned:
         layer.precision = float32
         for index in range(layer.num_outputs):
             layer.set_output_type(index, float32)
-        pinned.append(str(layer.name))
-    return tuple(pinned)
+    return tuple(str(layer.name) for layer in pinned)
+
+
+def layers_to_pin(trt: TensorRt, network: Any) -> list[Any]:
+    """The layers of LayerNorms and softmaxes that compute in floating point, each once."""
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    chosen = {str(layer.name): layer for layer in (*_by_kind(trt, layers), *_taken_apart(trt, layers))}
+    return [layer for layer in chosen.values() if _is_float(trt, layer)]
+
+
+def _is_float(trt: TensorRt, layer: Any) -> bool:
+    outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
+    return all(output.dtype == trt.module.DataType.FLOAT and not output.is_shape_tensor for output in outputs)
 
 
 def _by_kind(trt: TensorRt, layers: list[Any]) -> list[Any]:
