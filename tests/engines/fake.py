@@ -133,6 +133,7 @@ class FakeTensorRt:
         self.refuse = ""
         self.types = "Float"
         self.contexts = 0
+        self.old = version.startswith("8.")
         fake = self
 
         class ILogger:
@@ -145,30 +146,37 @@ class FakeTensorRt:
             def __init__(self, engine: Any) -> None:
                 fake.contexts += 1
                 self.engine, self.shape, self.addresses = engine, (), {}
-                self.recorded = False
+                self.recorded = 0  # how many graphs were alive after the last one that this context went into
+
+            def _change(self) -> None:
+                assert not self.recorded or not fake.cuda.graphs, "the context of a graph was changed"
 
             def set_optimization_profile_async(self, index: int, stream: int) -> bool:
+                if fake.old:
+                    assert index not in self.engine.taken, "8.5 gives a profile to one context"
+                self.engine.taken.add(index)
                 self.profile = self.engine.profiles[index]
                 return True
 
-            def set_device_memory(self, address: int, size: int) -> None:
-                assert address in fake.cuda.memory
-
             def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-                assert not self.recorded, "the context of a graph was changed"
+                self._change()
                 self.shape = shape
                 return bool(self.profile[0] <= shape[0] <= self.profile[2])
 
             def set_tensor_address(self, name: str, address: int) -> bool:
-                assert not self.recorded, "the context of a graph was changed"
+                self._change()
                 self.addresses[name] = address
                 return True
 
             def execute_async_v3(self, stream: int) -> bool:
                 self.recorded |= fake.cuda.recording is not None
+                assert self.memory in fake.cuda.memory
                 shape, addresses = self.shape, dict(self.addresses)
                 fake.cuda.give(stream, lambda: self.engine.run(shape, addresses))
                 return True
+
+        class OldContext(Context):
+            device_memory = property(fset=lambda self, address: setattr(self, "memory", address))
 
         class Engine:
             def __init__(self, head: dict[str, Any], graph: bytes) -> None:
@@ -177,7 +185,8 @@ class FakeTensorRt:
                 self.tensors = [*self.session.get_inputs(), *self.session.get_outputs()]
                 self.num_io_tensors = len(self.tensors)
                 self.num_optimization_profiles = len(self.profiles)
-                self.device_memory_size_v2 = 4096
+                self.taken: set[int] = set()
+                setattr(self, "device_memory_size" if fake.old else "device_memory_size_v2", 4096)
 
             def get_tensor_name(self, index: int) -> str:
                 return str(self.tensors[index].name)
@@ -203,7 +212,14 @@ class FakeTensorRt:
 
             def create_execution_context(self, strategy: Any) -> Any:
                 assert strategy == module.ExecutionContextAllocationStrategy.USER_MANAGED
-                return Context(self)
+                context = Context(self)
+                context.set_device_memory = lambda address, size: setattr(context, "memory", address)
+                return context
+
+            def create_execution_context_without_device_memory(self) -> Any:
+                assert fake.old
+                context = OldContext(self)
+                return context
 
             def create_engine_inspector(self) -> Any:
                 layer = {"Name": "gemm", "LayerType": "gemm", "Inputs": [{"Datatype": fake.types}], "Outputs": []}
@@ -333,4 +349,6 @@ class FakeTensorRt:
             LayerInformationFormat=_enum("LayerInformationFormat", "ONELINE JSON"),
             ExecutionContextAllocationStrategy=_enum("Strategy", "STATIC ON_PROFILE_CHANGE USER_MANAGED"),
         )
+        if self.old:
+            del module.ExecutionContextAllocationStrategy, module.IProgressMonitor
         self.binding = TensorRt(self.module, release_of("full", version), version)

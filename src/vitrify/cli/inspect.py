@@ -30,11 +30,14 @@ def inspect(
         json: Print everything as JSON on stdout.
     """
     from vitrify.engines import read_manifest, require_intact
-    from vitrify.inspection import inspect_network, open_in_netron
     from vitrify.spec import read_spec
 
     spec = read_spec(artifact)
-    network = inspect_network(artifact) if artifact.suffix == ".onnx" else None
+    network = None
+    if artifact.suffix == ".onnx":
+        from vitrify.inspection import inspect_network
+
+        network = inspect_network(artifact)
     manifest = read_manifest(artifact) if artifact.suffix in (".engine", ".plan") else None
     if manifest is not None:
         require_intact(artifact, manifest)
@@ -52,6 +55,8 @@ def inspect(
         if manifest is not None and manifest.verification is not None:
             out.print(verification_table(manifest.verification))
     if netron:
+        from vitrify.inspection import open_in_netron
+
         err.print("Netron shows the graph until you press Ctrl-C")
         open_in_netron(artifact)
     return 0

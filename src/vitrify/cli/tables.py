@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from vitrify.engines import Audit, Manifest
-from vitrify.inspection import Network
-from vitrify.spec import Check, Verification
-from vitrify.verify import Evaluation, SideBySide
+if TYPE_CHECKING:  # a table is drawn of what somebody else imported
+    from vitrify.engines import Audit, Manifest
+    from vitrify.inspection import Network
+    from vitrify.spec import Check, Verification
+    from vitrify.verify import Evaluation, SideBySide
 
 
 def table(*columns: str, title: str | None = None, right: Iterable[str] = ()) -> Table:

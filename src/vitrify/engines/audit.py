@@ -103,7 +103,10 @@ def audit_from_inspector(text: str, *, asked: Precision, attention_blocks: int) 
         asked: The precision that was asked for.
         attention_blocks: Attention blocks of the network.
     """
-    data = json.loads(text)
+    try:
+        data = json.loads(text, strict=False)  # names may hold control characters
+    except ValueError:
+        return _audit("none", (), asked, attention_blocks)
     layers = [layer for layer in data.get("Layers", ()) if isinstance(layer, dict)]
     return _audit("inspector", [_from_json(layer) for layer in layers], asked, attention_blocks)
 

@@ -6,6 +6,7 @@
 | LayerNormalization in the parser | no | yes | yes | yes | yes |
 | optimisation level, version- and hardware-compatibility | no | yes | yes | yes | yes, GPU targets instead |
 | progress and cancellation | no | no | yes | yes | yes |
+| several contexts on one optimisation profile | no | no | yes | yes | yes |
 | builds without a GPU | no | no | no | no | yes |
 
 Sources: the release notes and the Python API pages of each release at https://docs.nvidia.com/deeplearning/tensorrt, and
@@ -51,6 +52,7 @@ class Release:
         compute_capabilities: A plan is compiled for named compute capabilities, without any GPU.
         progress_monitor: `IProgressMonitor`: progress, and a way to stop a build.
         timing_cache: Kernels are timed, and the times can be kept.
+        profile_sharing: Several contexts of an engine may use one profile; else each needs an engine of its own.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Release:
     compute_capabilities: bool = False
     progress_monitor: bool = True
     timing_cache: bool = True
+    profile_sharing: bool = True
 
 
 RELEASES: tuple[Release, ...] = (
@@ -79,7 +82,12 @@ RELEASES: tuple[Release, ...] = (
     Release(name="TensorRT 11", since=(11, 0)),
     Release(name="TensorRT 10", since=(10, 0)),
     Release(
-        name="TensorRT 8.6", since=(8, 6), explicit_batch_flag=True, strongly_typed=False, progress_monitor=False
+        name="TensorRT 8.6",
+        since=(8, 6),
+        explicit_batch_flag=True,
+        strongly_typed=False,
+        progress_monitor=False,
+        profile_sharing=False,  # 8.6 has it as a preview, which the build would have to ask for
     ),
     Release(
         name="TensorRT 8.5",
@@ -91,6 +99,7 @@ RELEASES: tuple[Release, ...] = (
         version_compatible=False,
         hardware_compatible=False,
         progress_monitor=False,
+        profile_sharing=False,
     ),
 )
 """Newest first in each flavour."""

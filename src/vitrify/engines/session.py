@@ -3,7 +3,8 @@
 All memory is taken when a session is made, for the largest batch of its profile, so that inference allocates nothing.
 The first batch of a size runs kernel by kernel; the second is recorded, and from then on that size is one launch, which
 is what small batches spend their time on otherwise. A recorded graph needs its context left as it was, so that each has
-one of its own; all contexts of a session share one scratch memory, because they run one after the other.
+one of its own; all contexts of a session share one scratch memory, because they run one after the other. Where a release
+gives a profile to one context only (8.5), a session keeps the graph of the batch size it ran last.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from vitrify.errors import DeviceError, RuntimeFailureError
 
 _GRAPHS = 32
 """Graphs that a session keeps: more batch sizes or addresses than a server has in use."""
+
+_SEEN = 1 << 12
+"""Batches that a session remembers having run once: a caller whose addresses never repeat must not fill the memory."""
 
 _Key: TypeAlias = tuple[bool, tuple[int, ...]]
 """Whether the copies from and to the host are part of it, the batch, and the addresses of inputs and outputs."""
@@ -166,10 +170,8 @@ class Session:
         """Gives everything back. Closing twice does nothing."""
         if self.stream:
             self._cuda.synchronize(self.stream)
-        for recorded in self._recorded.values():
-            self._cuda.destroy_graph(recorded.graph)
-        self._recorded.clear()
-        self._context = None
+        self._forget_graphs()
+        self._context = self._engine = None
         self._host.clear()
         for address in self._memory:
             self._cuda.free(address)
@@ -224,21 +226,23 @@ class Session:
         """Runs `(batch, input addresses…, output addresses…)`: by its graph, or kernel by kernel where it is new."""
         key = (copies, addresses)
         recorded = self._recorded.get(key)
+        if recorded is None and not self._trt.release.profile_sharing:
+            self._forget_graphs()  # the only context is about to change
         if recorded is None and self._use_graphs and key in self._seen:
             recorded = self._record(key)
         if recorded is not None:
             self._cuda.launch(recorded.graph, self.stream)
             return
-        self._seen.add(key)
+        if len(self._seen) < _SEEN:
+            self._seen.add(key)
         self._bind(self._context, addresses)
         self._work(self._context, addresses[0], copies)
 
     def _record(self, key: _Key) -> _Recorded:
         copies, addresses = key
         if len(self._recorded) >= _GRAPHS:
-            self._cuda.synchronize(self.stream)
-            self._cuda.destroy_graph(self._recorded.pop(next(iter(self._recorded))).graph)
-        context = self._new_context()
+            self._forget_graphs()
+        context = self._new_context() if self._trt.release.profile_sharing else self._context
         self._bind(context, addresses)
         self._work(context, addresses[0], copies)  # once outside the graph: TensorRT sets itself up for the shape
         self._cuda.synchronize(self.stream)
@@ -246,6 +250,13 @@ class Session:
             self._work(context, addresses[0], copies)
         self._recorded[key] = _Recorded(context=context, graph=graphs[0])
         return self._recorded[key]
+
+    def _forget_graphs(self) -> None:
+        if self._recorded:
+            self._cuda.synchronize(self.stream)
+            for recorded in self._recorded.values():
+                self._cuda.destroy_graph(recorded.graph)
+            self._recorded.clear()
 
     def _bind(self, context: Any, addresses: tuple[int, ...]) -> None:
         count = addresses[0]

@@ -46,19 +46,24 @@ class TensorRtRuntime(Runtime):
         self._runtime = self._trt.module.Runtime(self._logger)
         if self.manifest is not None and self.manifest.config.version_compatible:
             self._runtime.engine_host_code_allowed = True
-        self._engine = self._runtime.deserialize_cuda_engine(self.path.read_bytes())
-        if self._engine is None:
+        self._engine = self._load_engine()
+        self._tensors = tensors_of(self._trt, self._engine)
+        self._profiles = profiles_of(self._trt, self._engine)
+        self._lock = threading.Lock()
+        self._idle: dict[int, list[Session]] = {index: [] for index in range(len(self._profiles))}
+        self._taken: set[int] = set()
+        # The first worker now: what does not fit into the GPU should not show at the first request.
+        self._idle[0].append(self._session(0))
+
+    def _load_engine(self) -> Any:
+        engine = self._runtime.deserialize_cuda_engine(self.path.read_bytes())
+        if engine is None:
             raise EngineError(
                 f"{self._trt.name} refuses {self.path}",
                 got="\n       ".join(dict.fromkeys(self._log.errors)) or "no reason given",
                 hint=f"vitrify build {self.path} --rebuild" if self.manifest else "build it again on this machine",
             )
-        self._tensors = tensors_of(self._trt, self._engine)
-        self._profiles = profiles_of(self._trt, self._engine)
-        self._lock = threading.Lock()
-        self._idle: dict[int, list[Session]] = {index: [] for index in range(len(self._profiles))}
-        # The first worker now: what does not fit into the GPU should not show at the first request.
-        self._idle[0].append(self._session(0))
+        return engine
 
     def _close(self) -> None:
         for sessions in self._idle.values():
@@ -149,10 +154,13 @@ class TensorRtRuntime(Runtime):
             self._idle[index].append(session)
 
     def _session(self, index: int) -> Session:
+        with self._lock:
+            shared = self._trt.release.profile_sharing or index not in self._taken
+            self._taken.add(index)
         return Session(
             self._cuda,
             self._trt,
-            self._engine,
+            self._engine if shared else self._load_engine(),
             self._tensors,
             index=index,
             profile=self._profiles[index],
