@@ -126,12 +126,14 @@ class FakeTensorRt:
     Attributes:
         refuse: What the builder answers every network with, such as an out-of-memory message.
         types: Types that the inspector reports for matrix layers.
+        error: What every engine adds to its answers.
     """
 
     def __init__(self, cuda: FakeCuda, version: str = "10.13.0.35") -> None:
         self.cuda = cuda
         self.refuse = ""
         self.types = "Float"
+        self.error = 0.0
         self.contexts = 0
         self.old = version.startswith("8.")
         fake = self
@@ -230,7 +232,7 @@ class FakeTensorRt:
                 (fed,), (given,) = self.session.get_inputs(), self.session.get_outputs()
                 count = int(np.prod(shape))
                 values = np.frombuffer((ctypes.c_float * count).from_address(addresses[fed.name]), np.float32)
-                out = np.ascontiguousarray(self.session.run([given.name], {fed.name: values.reshape(shape)})[0])
+                out = np.ascontiguousarray(self.session.run([given.name], {fed.name: values.reshape(shape)})[0] + np.float32(fake.error))
                 ctypes.memmove(addresses[given.name], out.ctypes.data, out.nbytes)
 
         class Runtime:
@@ -247,22 +249,39 @@ class FakeTensorRt:
                     self.logger.log(ILogger.Severity.ERROR, f"Serialization assertion failed: {error}")
                     return None
 
+        class Layer:
+            num_outputs, num_inputs = 1, 0
+
+            def __init__(self, node: onnx.NodeProto) -> None:
+                self.name = node.name
+                self.type = module.LayerType.SOFTMAX if node.op_type == "Softmax" else module.LayerType.OTHER
+                self.precision: Any = None
+                self.output_type: Any = None
+
+            def get_output(self, index: int) -> Any:
+                return SimpleNamespace(name=self.name, dtype=module.DataType.FLOAT, is_shape_tensor=False)
+
+            def set_output_type(self, index: int, kind: Any) -> None:
+                self.output_type = kind
+
         class Network:
             num_inputs = 1
 
             def __init__(self, flags: int) -> None:
                 self.flags = flags
                 self.graph = b""
-                self.num_layers = 0
+                self.layers: list[Layer] = []
+
+            @property
+            def num_layers(self) -> int:
+                return len(self.layers)
 
             def get_input(self, index: int) -> Any:
                 tensor = onnx.load_from_string(self.graph).graph.input[index]
                 return SimpleNamespace(name=tensor.name, shape=[d.dim_value or -1 for d in tensor.type.tensor_type.shape.dim])
 
             def get_layer(self, index: int) -> Any:
-                nodes = onnx.load_from_string(self.graph).graph.node
-                kinds = {"Softmax": module.LayerType.SOFTMAX}
-                return SimpleNamespace(type=kinds.get(nodes[index].op_type, module.LayerType.OTHER))
+                return self.layers[index]
 
         class Parser:
             num_errors = 1
@@ -272,7 +291,7 @@ class FakeTensorRt:
 
             def parse(self, graph: bytes) -> bool:
                 self.network.graph = graph
-                self.network.num_layers = len(onnx.load_from_string(graph).graph.node)
+                self.network.layers = [Layer(node) for node in onnx.load_from_string(graph).graph.node]
                 return True
 
         class BuilderConfig(SimpleNamespace):
@@ -296,7 +315,7 @@ class FakeTensorRt:
 
             def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
                 self.cache = cache
-                return not cache.serialize().startswith(b"other")
+                return not cache.serialize().startswith(b"other")  # the header of another version's cache
 
             def get_timing_cache(self) -> Any:
                 return self.cache
