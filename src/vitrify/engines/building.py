@@ -279,4 +279,5 @@ def _build_error(log: BuildLog, config: BuildConfig) -> BuildError | DeviceError
             got=text,
             hint=f"a smaller largest batch than {config.max_batch} (--profile), or --workspace-mib",
         )
-    return BuildError("TensorRT made no engine of the graph", got=text, hint="try one --profile at a time, or fp32")
+    hint = "try one --profile at a time, or a graph in another precision: vitrify quantize MODEL.onnx --to fp16"
+    return BuildError("TensorRT made no engine of the graph", got=text, hint=hint)
