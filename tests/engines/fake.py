@@ -38,6 +38,7 @@ class FakeCuda:
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.events: set[int] = set()
         self.recording: list[Callable[[], None]] | None = None
+        self.recorded_contexts: list[Any] = []
         self.allocations = self.launches = 0
         self._handle = 100
 
@@ -98,12 +99,14 @@ class FakeCuda:
     @contextlib.contextmanager
     def capture(self, stream: int) -> Iterator[list[int]]:
         recorded: list[int] = []
-        self.recording = []
+        self.recording, self.recorded_contexts = [], []
         try:
             yield recorded
             graph = self._next()
             self.graphs[graph] = self.recording
             recorded.append(graph)
+            for context in self.recorded_contexts:
+                context.recorded.add(graph)
         finally:
             self.recording = None
 
@@ -148,10 +151,10 @@ class FakeTensorRt:
             def __init__(self, engine: Any) -> None:
                 fake.contexts += 1
                 self.engine, self.shape, self.addresses = engine, (), {}
-                self.recorded = 0  # how many graphs were alive after the last one that this context went into
+                self.recorded: set[int] = set()  # graphs that it went into
 
             def _change(self) -> None:
-                assert not self.recorded or not fake.cuda.graphs, "the context of a graph was changed"
+                assert not self.recorded & fake.cuda.graphs.keys(), "the context of a graph was changed"
 
             def set_optimization_profile_async(self, index: int, stream: int) -> bool:
                 if fake.old:
@@ -171,7 +174,8 @@ class FakeTensorRt:
                 return True
 
             def execute_async_v3(self, stream: int) -> bool:
-                self.recorded |= fake.cuda.recording is not None
+                if fake.cuda.recording is not None:
+                    fake.cuda.recorded_contexts.append(self)
                 assert self.memory in fake.cuda.memory
                 shape, addresses = self.shape, dict(self.addresses)
                 fake.cuda.give(stream, lambda: self.engine.run(shape, addresses))
@@ -303,6 +307,9 @@ class FakeTensorRt:
 
             def clear_flag(self, flag: Any) -> None:
                 self.flags.discard(flag)
+
+            def set_tactic_sources(self, sources: int) -> None:
+                self.tactics = sources
 
             def set_memory_pool_limit(self, pool: Any, size: int) -> None:
                 self.limits[pool] = size

@@ -103,15 +103,15 @@ def read_manifest(plan: str | os.PathLike[str]) -> Manifest:
     except (OSError, ValueError) as error:
         raise EngineError(f"the manifest {path} cannot be read", got=error, hint=again) from error
     version = data.get("version") if isinstance(data, dict) else None
-    if version != MANIFEST_VERSION:
+    if version != MANIFEST_VERSION or isinstance(version, bool):
         raise EngineError(
             f"the manifest {path} has another version", got=version, expected=MANIFEST_VERSION, hint=again
         )
     try:
-        return decode(Manifest, data)
+        return decode(Manifest, data, root="manifest")
     except SpecError as error:
         raise EngineError(
-            f"the manifest {path} cannot be used: {error.what}", got=error.got, expected=error.expected, hint=again
+            f"{path} cannot be used: {error.what}", got=error.got, expected=error.expected, hint=again
         ) from error
 
 

@@ -95,7 +95,7 @@ class TensorRtRuntime(Runtime):
     def infer_on_device(
         self, batch: Mapping[str, Any], *, stream: int = 0, outputs: Mapping[str, Any] | None = None
     ) -> dict[str, DeviceArray]:
-        """Runs a batch that is on the GPU already, without copying and without waiting.
+        """Runs a batch that is on the GPU already, without copying, and without waiting once its graph is recorded.
 
         Args:
             batch: An array for each input, with `__cuda_array_interface__` or `__dlpack__`, C-contiguous, of the dtype

@@ -101,7 +101,7 @@ def engine_from_onnx(
     with atomic_path(manifest_path(output)) as manifest_file, atomic_path(output) as plan_file:
         plan_file.write_bytes(built.plan)
         manifest = _manifest(onnx, output, spec, config, built, trt, gpu, sha256=sha256_of(plan_file))
-        notes = [*built.audit.shortfalls[:1]] if len(built.audit.shortfalls) == 1 else []
+        notes = []
         if _runs_here(built, trt, gpu):
             manifest = dataclasses.replace(
                 manifest, verification=_verified(plan_file, manifest, onnx, images, progress)
