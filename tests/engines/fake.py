@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import enum
 import json
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -37,13 +38,22 @@ class FakeCuda:
         self.queues: dict[int, list[Callable[[], None]]] = {_DEVICE_STREAM: []}
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.events: set[int] = set()
-        self.recording: list[Callable[[], None]] | None = None
-        self.recorded_contexts: list[Any] = []
+        self._recording = threading.local()  # a thread records its own calls alone
         self.allocations = self.launches = 0
         self._handle = 100
 
     def gpu(self) -> Gpu:
         return self._gpu
+
+    @property
+    def recording(self) -> list[Callable[[], None]] | None:
+        found: list[Callable[[], None]] | None = getattr(self._recording, "work", None)
+        return found
+
+    @property
+    def recorded_contexts(self) -> list[Any]:
+        contexts: list[Any] = self._recording.contexts
+        return contexts
 
     def _next(self) -> int:
         self._handle += 1
@@ -80,7 +90,8 @@ class FakeCuda:
         self.events.remove(event)
 
     def give(self, stream: int, work: Callable[[], None]) -> None:
-        (self.queues[stream] if self.recording is None else self.recording).append(work)
+        recording = self.recording
+        (self.queues[stream] if recording is None else recording).append(work)
 
     def synchronize(self, stream: int) -> None:
         assert self.recording is None, "a stream cannot be waited for while it is recorded"
@@ -99,16 +110,17 @@ class FakeCuda:
     @contextlib.contextmanager
     def capture(self, stream: int) -> Iterator[list[int]]:
         recorded: list[int] = []
-        self.recording, self.recorded_contexts = [], []
+        work = self._recording.work = []
+        self._recording.contexts = []
         try:
             yield recorded
             graph = self._next()
-            self.graphs[graph] = self.recording
+            self.graphs[graph] = work
             recorded.append(graph)
             for context in self.recorded_contexts:
                 context.recorded.add(graph)
         finally:
-            self.recording = None
+            self._recording.work = None
 
     def launch(self, graph: int, stream: int) -> None:
         self.launches += 1
