@@ -5,11 +5,11 @@
     vitrify build vit.onnx -o vit-fp16.engine --precision fp16 --profile 1:8:64      # one profile at a time
     python benchmarks/engines.py run CHECKPOINT.safetensors vit-fp16.engine … --output results.json
 
-TensorRT runs in a process of its own (`--python`, where its Python is another one), which this one leads step by step: the
-contenders take turns, a round each, so that a drifting clock meets all. A call is timed from its start to the end of the
-wait for its result. *device*: float32 images on the GPU, logits on the GPU. *copies*: a float32 array in, one out.
-The relative error is the largest over all rows of max |logits - reference| / max |reference|, against eager fp32 with TF32
-off.
+TensorRT runs in a process of its own (`--python`, where its Python is another one), which this one leads step by step:
+the contenders take turns, a round each, so that a drifting clock meets all. A call is timed from its start to the end
+of the wait for its result. *device*: float32 images on the GPU, logits on the GPU. *copies*: a float32 array in, one out.
+The relative error is the largest over all rows of max |logits - reference| / max |reference|, against eager fp32 with
+TF32 off.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -70,12 +71,14 @@ class Torch:
         return self._images[1][:batch]
 
     def logits(self, batch: int) -> np.ndarray[Any, Any]:
+        """Warm, and then once more."""
         for _ in range(0 if batch in self._warm else 5):
             self._call(batch)
         self._warm.add(batch)
         return self._call(batch).float().cpu().numpy().astype(np.float64)
 
     def time(self, batch: int, calls: int) -> list[float]:
+        """Milliseconds of each call."""
         times = []
         for _ in range(calls):
             start = time.perf_counter()
@@ -88,11 +91,12 @@ class Worker:
     """The process that runs TensorRT."""
 
     def __init__(self, python: str, environment: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - the Python that the user names
             [python, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
     def ask(self, **command: Any) -> dict[str, Any]:
+        """Sends a command and waits for its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(command) + "\n")
@@ -115,9 +119,12 @@ class TensorRt:
         self._worker, self._way = worker, way
 
     def logits(self, batch: int) -> np.ndarray[Any, Any]:
-        return np.asarray(self._worker.ask(do="logits", way=self._way, precision=self.precision, batch=batch)["logits"])
+        """What the engine answers."""
+        asked = self._worker.ask(do="logits", way=self._way, precision=self.precision, batch=batch)
+        return np.asarray(asked["logits"])
 
     def time(self, batch: int, calls: int) -> list[float]:
+        """Milliseconds of each call, as the worker's own clock has them."""
         asked = self._worker.ask(do="time", way=self._way, precision=self.precision, batch=batch, calls=calls)
         return [float(ms) for ms in asked["ms"]]
 
@@ -177,7 +184,12 @@ def tensorrt_contenders(worker: Worker, precisions: list[str]) -> list[tuple[str
 
 
 def measure(
-    contenders: list[tuple[str, Contender]], batches: list[int], *, rounds: int, budget_s: float, save: Callable[..., None]
+    contenders: list[tuple[str, Contender]],
+    batches: list[int],
+    *,
+    rounds: int,
+    budget_s: float,
+    save: Callable[..., None],
 ) -> list[dict[str, Any]]:
     """Each batch size in turn; in every round each contender is called for its share of the time."""
     rows: list[dict[str, Any]] = []
@@ -197,7 +209,7 @@ def measure(
             able.append((where, contender, relative, calls, list[float]()))
         for _ in range(rounds):
             for _, contender, _, calls, times in able:
-                times += contender.time(batch, calls)
+                times.extend(contender.time(batch, calls))
         for where, contender, relative, _, times in able:
             times.sort()
             median = statistics.median(times)
@@ -237,11 +249,20 @@ def run(arguments: argparse.Namespace) -> None:
         worker.ask(do="inputs", path=str(Path(folder) / "images.npy"))
     contenders = torch_contenders(arguments.checkpoint, images, compiled=not arguments.no_compile)
     contenders += tensorrt_contenders(worker, precisions)
+    engines = opened.pop("engines")
     where = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "processor": torch.cuda.get_device_name(),
-        "versions": {"torch": torch.__version__, "timm": timm.__version__, "cuda": torch.version.cuda, **opened},
+        "processor": opened.pop("device"),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": {
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "torch's CUDA": torch.version.cuda,
+            **opened,
+        },
         "model": arguments.checkpoint.name,
+        "engines": engines,
     }
 
     def save(rows: list[dict[str, Any]]) -> None:
@@ -255,7 +276,8 @@ def _environment(path: Path | None) -> dict[str, str]:
     """What sourcing a shell file exports."""
     if path is None:
         return {}
-    shown = subprocess.run(["bash", "-c", '. "$0" && env -0', str(path)], capture_output=True, text=True, check=True)
+    source = ["/bin/bash", "-c", '. "$0" && env -0', str(path)]
+    shown = subprocess.run(source, capture_output=True, text=True, check=True)  # noqa: S603 - the user's own file
     return dict(entry.split("=", 1) for entry in shown.stdout.split("\0") if "=" in entry)
 
 

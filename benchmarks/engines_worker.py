@@ -1,4 +1,4 @@
-"""The TensorRT side of `benchmarks/engines.py`, in a process of its own: TensorRT 8.5 needs another Python than PyTorch.
+"""The TensorRT side of `benchmarks/engines.py`, in its own process: TensorRT 8.5 needs another Python than PyTorch.
 
 Reads a JSON command a line on standard input and answers each with a JSON line:
 
@@ -7,8 +7,8 @@ Reads a JSON command a line on standard input and answers each with a JSON line:
     {"do": "logits", "way": …, "precision": …, "batch": n}  -> {"logits": [[…], …]}
     {"do": "time", "way": …, "precision": …, "batch": n, "calls": k}  -> {"ms": […]}
 
-A way is `runner` or `bare`, then `graph` or `plain`, then `device` or `copies`. `bare` is the loop that the runner is held
-to: one context, addresses set once, `execute_async_v3` or one graph launch, and a wait.
+A way is `runner` or `bare`, then `graph` or `plain`, then `device` or `copies`. `bare` is the loop that the runner is
+held to: one context, addresses set once, `execute_async_v3` or one graph launch, and a wait.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Bench:
         self.device_images = 0
 
     def open(self, engines: list[str]) -> dict[str, Any]:
+        """Opens engines, each with and without CUDA graphs."""
         shown = []
         for path in engines:
             manifest = read_manifest(path)
@@ -62,6 +63,7 @@ class Bench:
         return {"device": gpu.name, "cuda": gpu.driver, "engines": shown, **TensorRtRuntime.versions()}
 
     def inputs(self, path: str) -> dict[str, Any]:
+        """Loads the images, and puts them on the GPU."""
         self.images = np.load(path)
         gpu = cuda()
         self.device_images = gpu.allocate(self.images.nbytes)
@@ -72,6 +74,7 @@ class Bench:
         return {}
 
     def time(self, way: str, precision: str, batch: int, calls: int) -> dict[str, Any]:
+        """Milliseconds of each call."""
         call = self._call(way, precision, batch)
         times = []
         for _ in range(calls):
@@ -81,6 +84,7 @@ class Bench:
         return {"ms": times}
 
     def logits(self, way: str, precision: str, batch: int) -> dict[str, Any]:
+        """What a way answers, once it is warm."""
         for _ in range(3):  # the third call of a graph is a replay of what the second recorded
             found = self._call(way, precision, batch)()
         if isinstance(found, DeviceArray):
@@ -130,7 +134,9 @@ class Bench:
         stream, given = gpu.create_stream(), {signature.inputs[0].name: self._device_batch(batch)}
         out = runtime.describe().outputs[0]
         into = DeviceArray(
-            address=gpu.allocate(4 * batch * int(out.shape[1] or 0)), shape=(batch, int(out.shape[1] or 0)), dtype=out.dtype
+            address=gpu.allocate(4 * batch * int(out.shape[1] or 0)),
+            shape=(batch, int(out.shape[1] or 0)),
+            dtype=out.dtype,
         )
 
         def call() -> DeviceArray:
@@ -141,7 +147,11 @@ class Bench:
         return call
 
     def _bare(self, runtime: TensorRtRuntime, batch: int, graph: bool) -> Callable[[], Any]:
-        gpu, engine, trt = cuda(), runtime._load_engine(), runtime._trt  # 8.5 gives a profile to one context of an engine
+        gpu, engine, trt = (
+            cuda(),
+            runtime._load_engine(),
+            runtime._trt,
+        )  # 8.5 gives a profile to one context of an engine
         stream, size = gpu.create_stream(), scratch_bytes(engine)
         context = create_context(trt, engine, gpu.allocate(size), size)
         index = runtime._profile_for(batch)
@@ -149,7 +159,9 @@ class Bench:
         gpu.synchronize(stream)
         out = runtime.describe().outputs[0]
         into = DeviceArray(
-            address=gpu.allocate(4 * batch * int(out.shape[1] or 0)), shape=(batch, int(out.shape[1] or 0)), dtype=out.dtype
+            address=gpu.allocate(4 * batch * int(out.shape[1] or 0)),
+            shape=(batch, int(out.shape[1] or 0)),
+            dtype=out.dtype,
         )
         name = runtime.describe().inputs[0].name
         context.set_input_shape(name, (batch, *self.images.shape[1:]))

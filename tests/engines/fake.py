@@ -105,7 +105,7 @@ class FakeCuda:
 
     def copy(self, target: int, source: int, size: int, stream: int) -> None:
         assert {target, source} <= self.memory.keys()
-        self.give(stream, lambda: ctypes.memmove(target, source, size) and None)
+        self.give(stream, lambda: _move(target, source, size))
 
     @contextlib.contextmanager
     def capture(self, stream: int) -> Iterator[list[int]]:
@@ -129,6 +129,10 @@ class FakeCuda:
 
     def destroy_graph(self, graph: int) -> None:
         del self.graphs[graph]
+
+
+def _move(target: int, source: int, size: int) -> None:
+    ctypes.memmove(target, source, size)
 
 
 def _enum(name: str, members: str) -> Any:
@@ -162,7 +166,10 @@ class FakeTensorRt:
         class Context:
             def __init__(self, engine: Any) -> None:
                 fake.contexts += 1
-                self.engine, self.shape, self.addresses = engine, (), {}
+                self.engine = engine
+                self.memory = 0
+                self.shape: tuple[int, ...] = ()
+                self.addresses: dict[str, int] = {}
                 self.recorded: set[int] = set()  # graphs that it went into
 
             def _change(self) -> None:
@@ -195,6 +202,10 @@ class FakeTensorRt:
 
         class OldContext(Context):
             device_memory = property(fset=lambda self, address: setattr(self, "memory", address))
+
+        class NewContext(Context):
+            def set_device_memory(self, address: int, size: int) -> None:
+                self.memory = address
 
         class Engine:
             def __init__(self, head: dict[str, Any], graph: bytes) -> None:
@@ -230,14 +241,11 @@ class FakeTensorRt:
 
             def create_execution_context(self, strategy: Any) -> Any:
                 assert strategy == module.ExecutionContextAllocationStrategy.USER_MANAGED
-                context = Context(self)
-                context.set_device_memory = lambda address, size: setattr(context, "memory", address)
-                return context
+                return NewContext(self)
 
             def create_execution_context_without_device_memory(self) -> Any:
                 assert fake.old
-                context = OldContext(self)
-                return context
+                return OldContext(self)
 
             def create_engine_inspector(self) -> Any:
                 layer = {"Name": "gemm", "LayerType": "gemm", "Inputs": [{"Datatype": fake.types}], "Outputs": []}
@@ -247,8 +255,10 @@ class FakeTensorRt:
             def run(self, shape: tuple[int, ...], addresses: dict[str, int]) -> None:
                 (fed,), (given,) = self.session.get_inputs(), self.session.get_outputs()
                 count = int(np.prod(shape))
-                values = np.frombuffer((ctypes.c_float * count).from_address(addresses[fed.name]), np.float32)
-                out = np.ascontiguousarray(self.session.run([given.name], {fed.name: values.reshape(shape)})[0] + np.float32(fake.error))
+                values = np.ctypeslib.as_array((ctypes.c_float * count).from_address(addresses[fed.name]))
+                out = np.ascontiguousarray(
+                    self.session.run([given.name], {fed.name: values.reshape(shape)})[0] + np.float32(fake.error)
+                )
                 ctypes.memmove(addresses[given.name], out.ctypes.data, out.nbytes)
 
         class Runtime:
@@ -294,7 +304,9 @@ class FakeTensorRt:
 
             def get_input(self, index: int) -> Any:
                 tensor = onnx.load_from_string(self.graph).graph.input[index]
-                return SimpleNamespace(name=tensor.name, shape=[d.dim_value or -1 for d in tensor.type.tensor_type.shape.dim])
+                return SimpleNamespace(
+                    name=tensor.name, shape=[d.dim_value or -1 for d in tensor.type.tensor_type.shape.dim]
+                )
 
             def get_layer(self, index: int) -> Any:
                 return self.layers[index]
@@ -360,7 +372,7 @@ class FakeTensorRt:
                 monitor = config.progress_monitor
                 if monitor is not None:
                     monitor.phase_start("Building engine", None, 2)
-                    go_on = all([monitor.step_complete("Building engine", step) for step in range(2)])
+                    go_on = monitor.step_complete("Building engine", 0) and monitor.step_complete("Building engine", 1)
                     monitor.phase_finish("Building engine")
                     if not go_on:
                         return None

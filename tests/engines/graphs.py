@@ -17,7 +17,10 @@ def write_fp16(source: Path, target: Path) -> Path:
     proto = onnx.load(source)
     graph = proto.graph
     fed, given = graph.input[0].name, graph.output[0].name
-    weights = [*graph.initializer, *(a.t for n in graph.node for a in n.attribute if a.type == onnx.AttributeProto.TENSOR)]
+    weights = [
+        *graph.initializer,
+        *(a.t for n in graph.node for a in n.attribute if a.type == onnx.AttributeProto.TENSOR),
+    ]
     for weight in weights:
         if weight.data_type == TensorProto.FLOAT:
             weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), weight.name))

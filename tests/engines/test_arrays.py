@@ -22,7 +22,7 @@ def test_numpy_and_torch_read_dlpack_in_place(dtype: str) -> None:
     seen = torch.from_dlpack(array)  # type: ignore[attr-defined]
     assert seen.data_ptr() == values.ctypes.data
     np.testing.assert_array_equal(seen.numpy(), values)
-    np.testing.assert_array_equal(np.from_dlpack(array), values)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(np.from_dlpack(array), values)
 
 
 def test_memory_lives_as_long_as_a_reader_does() -> None:

@@ -107,7 +107,9 @@ def test_a_log_without_layers() -> None:
 def test_a_fall_back_is_refused_and_a_few_layers_are_told() -> None:
     def engine(fp16: int, fp32: int) -> str:
         kinds = ["Half"] * fp16 + ["Float"] * fp32
-        layers = [{"Name": f"g{i}", "LayerType": "gemm", "Inputs": [{"Datatype": kind}]} for i, kind in enumerate(kinds)]
+        layers = [
+            {"Name": f"g{i}", "LayerType": "gemm", "Inputs": [{"Datatype": kind}]} for i, kind in enumerate(kinds)
+        ]
         return json.dumps({"Layers": layers})
 
     mostly = audit_from_inspector(engine(3, 1), asked="fp16", attention_blocks=0)

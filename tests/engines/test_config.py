@@ -48,7 +48,7 @@ def test_a_config_survives_json() -> None:
 def test_precision_comes_from_the_graph() -> None:
     for strongly_typed in (True, False):
         for asked in ("auto", "fp16"):
-            assert resolve_precision(asked, "fp16", strongly_typed=strongly_typed, release="TensorRT") == "fp16"  # type: ignore[arg-type]
+            assert resolve_precision(asked, "fp16", strongly_typed=strongly_typed, release="TensorRT") == "fp16"
     with pytest.raises(OptionError, match=r"this graph is fp32[\s\S]*vitrify quantize MODEL\.onnx --to bf16"):
         resolve_precision("bf16", "fp32", strongly_typed=True, release="TensorRT 11")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_binding_without_its_libraries(monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError("libnvinfer.so.10: cannot open shared object file")
 
     monkeypatch.setattr(releases, "MODULES", {"full": ("json",), "rtx": ()})
-    monkeypatch.setattr(releases.importlib, "import_module", fail)
+    monkeypatch.setattr(importlib, "import_module", fail)
     with pytest.raises(MissingExtraError, match="libnvinfer"):
         load_tensorrt()
 

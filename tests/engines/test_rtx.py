@@ -73,8 +73,8 @@ def test_one_plan_for_several_gpus_and_several_profiles(artifact: Path, tmp_path
     result = engine_from_onnx(artifact, tmp_path / "m.plan", config=config("8.6", "12.0", profiles=profiles))
     assert result.manifest.compute_capabilities == ("8.6", "12.0")
     assert result.manifest.config.profiles == profiles
+    h100 = Gpu(name="H100", compute_capability="9.0", memory_bytes=1, driver="13.0")
     with pytest.raises(EngineError, match=r"compute capability: 9\.0[\s\S]*8\.6 or 12\.0[\s\S]*--rebuild"):
-        h100 = Gpu(name="H100", compute_capability="9.0", memory_bytes=1, driver="13.0")
         require_fit(result.path, result.manifest, load_tensorrt("rtx"), h100)
 
 
@@ -156,7 +156,9 @@ def test_a_fixed_batch_axis_is_refused(artifact: Path, tmp_path: Path) -> None:
 def test_options_that_rtx_does_not_have(artifact: Path, tmp_path: Path, options: dict[str, Any], says: str) -> None:
     with pytest.raises(OptionError, match=says):
         engine_from_onnx(
-            artifact, tmp_path / "m.engine", config=BuildConfig(**{"tensorrt": "rtx", **{"compute_capabilities": ("8.9",)}, **options})
+            artifact,
+            tmp_path / "m.engine",
+            config=BuildConfig(**{"tensorrt": "rtx", "compute_capabilities": ("8.9",), **options}),
         )
 
 

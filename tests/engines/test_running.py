@@ -33,7 +33,9 @@ def images(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return np.random.default_rng(count).standard_normal((count, 3, 32, 32), dtype=np.float32)
 
 
-def truth(batch: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def truth(
+    batch: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     with torch.inference_mode():
         logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = tiny_model()(torch.from_numpy(batch)).numpy()
     return logits
@@ -42,6 +44,11 @@ def truth(batch: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> np.ndarra
 @pytest.fixture(params=VERSIONS)
 def engine(request: pytest.FixtureRequest, machine: Machine, artifact: Path, tmp_path: Path) -> Path:
     machine.use(FakeCuda(), request.param)
+    return build(artifact, tmp_path)
+
+
+@pytest.fixture
+def new_engine(machine: Machine, artifact: Path, tmp_path: Path) -> Path:
     return build(artifact, tmp_path)
 
 
@@ -161,9 +168,9 @@ def test_without_outputs_the_runtimes_own_memory_is_given(machine: Machine, engi
     ],
 )
 def test_a_wrong_array_is_named(
-    machine: Machine, artifact: Path, tmp_path: Path, batch: dict[str, object], outputs: dict[str, object], says: str
+    new_engine: Path, batch: dict[str, object], outputs: dict[str, object], says: str
 ) -> None:
-    with TensorRtRuntime(build(artifact, tmp_path)) as runtime, pytest.raises(RuntimeFailureError, match=says):
+    with TensorRtRuntime(new_engine) as runtime, pytest.raises(RuntimeFailureError, match=says):
         runtime.infer_on_device(batch, outputs=outputs)
 
 
@@ -171,7 +178,9 @@ def test_a_batch_outside_every_profile(machine: Machine, artifact: Path, tmp_pat
     with TensorRtRuntime(build(artifact, tmp_path, "2:4:8", "16:16:16")) as runtime:
         assert [runtime.fitting_batch(count) for count in (1, 2, 8, 9, 16, 17, 40)] == [2, 2, 8, 16, 16, 16, 16]
         for count in (1, 9, 17):
-            with pytest.raises(RuntimeFailureError, match=rf"no profile[\s\S]*{count}[\s\S]*2 to 8, 16 to 16[\s\S]*--prof"):
+            with pytest.raises(
+                RuntimeFailureError, match=rf"no profile[\s\S]*{count}[\s\S]*2 to 8, 16 to 16[\s\S]*--prof"
+            ):
                 runtime.infer({"image": images(count)})
         for count in (2, 8, 16):
             runtime.infer({"image": images(count)})
@@ -246,7 +255,12 @@ def cudart(count: tuple[int, ...], *, driver: int = 13000, memory: int = 0) -> S
     """cuda-bindings with a device count, a driver version, and an answer to cudaMalloc."""
 
     def status(code: int) -> SimpleNamespace:
-        names = {0: "cudaSuccess", 2: "cudaErrorMemoryAllocation", 35: "cudaErrorInsufficientDriver", 100: "cudaErrorNoDevice"}
+        names = {
+            0: "cudaSuccess",
+            2: "cudaErrorMemoryAllocation",
+            35: "cudaErrorInsufficientDriver",
+            100: "cudaErrorNoDevice",
+        }
         return type("Status", (int,), {"name": names[code]})(code)  # type: ignore[no-any-return]
 
     return SimpleNamespace(

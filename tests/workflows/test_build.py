@@ -1,4 +1,4 @@
-"""What happens around a build, over a stand-in for TensorRT and the GPU: judged, recorded, placed, or nothing written."""
+"""What happens around a build, over a stand-in for TensorRT and the GPU: judged, recorded and placed, or nothing."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def build(
         rebuild: Build an engine again for this machine, from the ONNX file and with the options in its manifest.
         tensorrt: full is TensorRT itself, rtx is TensorRT-RTX; auto takes the first where both are installed.
         compute_capability: GPUs to compile for, with TensorRT-RTX: 8.9 is an RTX 4090, 12.0 an RTX 5090.
-        precision: auto takes the graph's own. TensorRT 8 makes fp16 of an fp32 graph, with LayerNorm and softmax in fp32.
+        precision: auto takes the graph's own. TensorRT 8 makes fp16 of fp32, with LayerNorm and softmax in fp32.
         profile: Smallest, usual and largest batch, one profile or several.
         tf32: Permit products of fp32 numbers with 10 bits of mantissa.
         workspace_mib: Most scratch memory for a layer, in MiB.
@@ -90,5 +90,7 @@ def build(
         out.print(verification_table(result.manifest.verification))
     for note in result.notes:
         out.print(f"note: {note}")
-    out.print(f"wrote {result.path}  {result.manifest.plan_bytes / 1e6:.1f} MB in {result.manifest.build_seconds:.0f} s")
+    out.print(
+        f"wrote {result.path}  {result.manifest.plan_bytes / 1e6:.1f} MB in {result.manifest.build_seconds:.0f} s"
+    )
     return 0

@@ -82,7 +82,7 @@ def export_with_torchscript(model: nn.Module, spec: ModelSpec, opset: int = OPSE
         return onnx.load(path)
 
 
-EXPORTERS: dict[str, Callable[[nn.Module, ModelSpec, int], onnx.ModelProto]] = {
+EXPORTERS: dict[str, Callable[..., onnx.ModelProto]] = {
     "dynamo": export_with_dynamo,
     "torchscript": export_with_torchscript,
 }
@@ -132,7 +132,7 @@ def _attention(  # noqa: PLR0917 - the operator's own order
 
 @contextlib.contextmanager
 def _plain_attention(model: nn.Module, *, only: bool) -> Iterator[None]:
-    """Has timm's attention multiply step by step: what the tracer makes of the fused call computes its scale by shapes."""
+    """Has timm's attention multiply step by step: the tracer computes the scale of the fused call from shapes."""
     fused = [module for module in model.modules() if only and getattr(module, "fused_attn", False) is True]
     for module in fused:
         setattr(module, "fused_attn", False)  # noqa: B010 - no attribute that mypy knows of a Module

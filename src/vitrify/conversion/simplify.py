@@ -11,7 +11,6 @@ from vitrify.conversion.exporters import OPSET
 from vitrify.errors import ArtifactError
 from vitrify.spec import ModelSpec
 
-
 _LAYER_NORMALIZATION_OPSET = 17
 
 

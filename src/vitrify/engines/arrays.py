@@ -118,9 +118,11 @@ _given: dict[int, Any] = {}
 """What consumers hold, by the address of its `DLManagedTensor`, until they call its deleter."""
 
 
-@_Deleter
 def _forget(managed: Any) -> None:
     _given.pop(ctypes.addressof(managed.contents), None)
+
+
+_deleter = _Deleter(_forget)
 
 
 def _to_dlpack(array: DeviceArray) -> Any:
@@ -134,7 +136,7 @@ def _to_dlpack(array: DeviceArray) -> Any:
             dtype=_DataType(_CODES[dtype.kind], 8 * dtype.itemsize, 1),
             shape=shape,
         ),
-        deleter=_forget,
+        deleter=_deleter,
     )
     _given[ctypes.addressof(managed)] = (managed, shape, array)
     return _new_capsule(ctypes.addressof(managed), _NAME, None)
@@ -166,6 +168,8 @@ def _require_contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None,
     expected = tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
     if any(length > 1 and have != want for length, have, want in zip(shape, strides, expected, strict=True)):
         raise RuntimeFailureError(
-            "an array on the GPU is not C-contiguous", got=f"strides {strides}", expected=f"{expected}",
+            "an array on the GPU is not C-contiguous",
+            got=f"strides {strides}",
+            expected=f"{expected}",
             hint="make it so first: tensor.contiguous() in PyTorch",
         )

@@ -198,9 +198,7 @@ def _from_line(line: str) -> AuditedLayer:
     )
 
 
-def _layer(
-    name: str, kind: str, *, reads: Iterable[str], writes: Iterable[str], onnx: tuple[str, ...]
-) -> AuditedLayer:
+def _layer(name: str, kind: str, *, reads: Iterable[str], writes: Iterable[str], onnx: tuple[str, ...]) -> AuditedLayer:
     read, written = (tuple(sorted(set(found) - {""})) for found in (reads, writes))
     by_kind = any(word in kind.lower() for word in _MATRIX_KINDS)
     # A kgen is generated pointwise code; it may bear the name of the product that it prepares.

@@ -101,7 +101,9 @@ def build_plan(
     if cache is not None:
         save_timing_cache(builder_config, cache)
     plan = bytes(memory)
-    audit = _audit(trt, logger, plan, log, precision, _attention_blocks(trt, network), inspect=gpu is not None)
+    text = _inspected(trt, logger, plan) if gpu is not None else None
+    read, text = (audit_from_log, log.layers) if text is None else (audit_from_inspector, text)
+    audit = read(text, asked=precision, attention_blocks=_attention_blocks(trt, network))
     require_asked(audit)
     return BuiltPlan(
         plan=plan,
@@ -131,7 +133,10 @@ def _builder(trt: TensorRt, logger: Any) -> Any:
 
 def _network_flags(trt: TensorRt) -> int:
     flags = 0
-    if trt.release.strongly_typed and (typed := trt.flag("NetworkDefinitionCreationFlag", "STRONGLY_TYPED")) is not None:
+    if (
+        trt.release.strongly_typed
+        and (typed := trt.flag("NetworkDefinitionCreationFlag", "STRONGLY_TYPED")) is not None
+    ):
         flags |= 1 << int(typed)
     if trt.release.explicit_batch_flag:
         flags |= 1 << int(trt.flag("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH"))
@@ -243,16 +248,13 @@ def _attention_blocks(trt: TensorRt, network: Any) -> int:
     return sum(network.get_layer(index).type in kinds for index in range(network.num_layers))
 
 
-def _audit(
-    trt: TensorRt, logger: Any, plan: bytes, log: BuildLog, precision: Precision, attention: int, *, inspect: bool
-) -> Audit:
-    if inspect:
-        engine = trt.module.Runtime(logger).deserialize_cuda_engine(plan)
-        # None where the plan is for another GPU than this one; what the builder said is then all there is.
-        if engine is not None:
-            text = engine.create_engine_inspector().get_engine_information(trt.module.LayerInformationFormat.JSON)
-            return audit_from_inspector(text, asked=precision, attention_blocks=attention)
-    return audit_from_log(log.layers, asked=precision, attention_blocks=attention)
+def _inspected(trt: TensorRt, logger: Any, plan: bytes) -> str | None:
+    """The inspector's JSON, or None where the plan is for another GPU than this one."""
+    engine = trt.module.Runtime(logger).deserialize_cuda_engine(plan)
+    if engine is None:
+        return None
+    inspector = engine.create_engine_inspector()
+    return str(inspector.get_engine_information(trt.module.LayerInformationFormat.JSON))
 
 
 def _parser_error(trt: TensorRt, parser: Any, log: BuildLog) -> BuildError:

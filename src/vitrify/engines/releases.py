@@ -4,13 +4,13 @@
 | --- | --- | --- | --- | --- | --- |
 | types come from | flags | flags | graph | graph | graph |
 | LayerNormalization in the parser | no | yes | yes | yes | yes |
-| optimisation level, version- and hardware-compatibility | no | yes | yes | yes | yes, GPU targets instead |
+| optimisation level, version- and hardware-compatibility | no | yes | yes | yes | by GPU targets |
 | progress and cancellation | no | no | yes | yes | yes |
 | several contexts on one optimisation profile | no | no | yes | yes | yes |
 | builds without a GPU | no | no | no | no | yes |
 
-Sources: the release notes and the Python API pages of each release at https://docs.nvidia.com/deeplearning/tensorrt, and
-the bindings of 8.5.3 and RTX 1.7 themselves.
+Sources: each release's notes and Python API pages at https://docs.nvidia.com/deeplearning/tensorrt, and the bindings of
+8.5.3 and RTX 1.7 themselves.
 """
 
 from __future__ import annotations

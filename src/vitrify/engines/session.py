@@ -1,16 +1,15 @@
 """One worker's share of an engine: execution contexts, a stream, buffers and CUDA graphs.
 
 All memory is taken when a session is made, for the largest batch of its profile, so that inference allocates nothing.
-The first batch of a size runs kernel by kernel; the second is recorded, and from then on that size is one launch, which
-is what small batches spend their time on otherwise. A recorded graph needs its context left as it was, so that each has
-one of its own; all contexts of a session share one scratch memory, because they run one after the other. Where a release
-gives a profile to one context only (8.5), a session keeps the graph of the batch size it ran last.
+The first batch of a size runs kernel by kernel; the second is recorded, and from then on that size is one launch: small
+batches spend most of their time on launching kernels. A recorded graph needs its context left as it was, so that each
+has one of its own; all contexts of a session share one scratch memory, because they run one after the other. Where a
+release gives a profile to one context only (8.5), a session keeps the graph of the batch size it ran last.
 """
 
 from __future__ import annotations
 
 import ctypes
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -22,6 +21,7 @@ from vitrify.engines.arrays import DeviceArray
 from vitrify.engines.config import Profile
 from vitrify.engines.device import Cuda
 from vitrify.engines.releases import TensorRt
+from vitrify.engines.tensors import Tensor
 from vitrify.errors import DeviceError, RuntimeFailureError
 
 _GRAPHS = 32
@@ -33,16 +33,6 @@ _SEEN = 1 << 12
 _Key: TypeAlias = tuple[bool, tuple[int, ...]]
 """Whether the copies from and to the host are part of it, the batch, and the addresses of inputs and outputs."""
 
-_DTYPES = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "INT32": "int32",
-    "INT64": "int64",
-    "INT8": "int8",
-    "UINT8": "uint8",
-    "BOOL": "bool",
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Recorded:
@@ -50,54 +40,6 @@ class _Recorded:
 
     context: Any
     graph: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tensor:
-    """An input or output of an engine.
-
-    Attributes:
-        name: Tensor name.
-        dtype: NumPy's name of the element type.
-        shape: Without the batch axis.
-        is_input: Or an output.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    is_input: bool
-
-    def size(self, batch: int) -> int:
-        """Bytes of a batch."""
-        return batch * math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-
-def tensors_of(trt: TensorRt, engine: Any) -> tuple[Tensor, ...]:
-    """An engine's inputs and outputs, inputs first.
-
-    Raises:
-        RuntimeFailureError: An element type that NumPy does not have, or an axis other than the batch that varies.
-    """
-    found = []
-    for index in range(engine.num_io_tensors):
-        name = engine.get_tensor_name(index)
-        kind = engine.get_tensor_dtype(name).name
-        shape = tuple(engine.get_tensor_shape(name))
-        if kind not in _DTYPES or -1 in shape[1:]:
-            raise RuntimeFailureError(
-                f"the engine's tensor {name} cannot be served", got=f"{kind} {list(shape)}", expected=", ".join(_DTYPES)
-            )
-        is_input = engine.get_tensor_mode(name) == trt.module.TensorIOMode.INPUT
-        found.append(Tensor(name=name, dtype=_DTYPES[kind], shape=shape[1:], is_input=is_input))
-    return tuple(sorted(found, key=lambda tensor: not tensor.is_input))
-
-
-def profiles_of(trt: TensorRt, engine: Any) -> tuple[Profile, ...]:
-    """The batch sizes that an engine accepts, by profile."""
-    name = next(tensor.name for tensor in tensors_of(trt, engine) if tensor.is_input)
-    shapes = [engine.get_tensor_profile_shape(name, index) for index in range(engine.num_optimization_profiles)]
-    return tuple(Profile(min=low[0], opt=tuned[0], max=high[0]) for low, tuned, high in shapes)
 
 
 class Session:
@@ -311,4 +253,4 @@ def create_context(trt: TensorRt, engine: Any, scratch: int, size: int) -> Any:
 def _host_array(address: int, tensor: Tensor, batch: int) -> npt.NDArray[Any]:
     """Page-locked memory as an array, without owning it."""
     memory = (ctypes.c_uint8 * tensor.size(batch)).from_address(address)
-    return np.frombuffer(memory, dtype=tensor.dtype).reshape(batch, *tensor.shape)
+    return np.ctypeslib.as_array(memory).view(tensor.dtype).reshape(batch, *tensor.shape)

@@ -66,7 +66,9 @@ class Stop:
         def interrupt(number: int, frame: Any) -> None:
             self.asked = True
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            how = "stopping" if trt.release.progress_monitor else f"{trt.release.name} cannot be stopped while it builds"
+            how = (
+                "stopping" if trt.release.progress_monitor else f"{trt.release.name} cannot be stopped while it builds"
+            )
             progress.say(f"{how}; press Ctrl-C again to leave at once")
 
         before = signal.signal(signal.SIGINT, interrupt)

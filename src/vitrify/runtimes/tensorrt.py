@@ -11,7 +11,8 @@ from vitrify.engines import Manifest, load_tensorrt, read_manifest, require_fit,
 from vitrify.engines.arrays import DeviceArray
 from vitrify.engines.config import Profile
 from vitrify.engines.device import cuda
-from vitrify.engines.session import Session, profiles_of, tensors_of
+from vitrify.engines.session import Session
+from vitrify.engines.tensors import profiles_of, tensors_of
 from vitrify.engines.watching import BuildLog
 from vitrify.errors import ArtifactError, EngineError, OptionError, RuntimeFailureError
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
@@ -171,7 +172,7 @@ class TensorRtRuntime(Runtime):
         fitting = [index for index, profile in enumerate(self._profiles) if batch in profile]
         if not fitting:
             shown = ", ".join(f"{profile.min} to {profile.max}" for profile in self._profiles)
-            low, high = min(p.min for p in self._profiles), max(max(p.max for p in self._profiles), batch)
+            low, high = min(p.min for p in self._profiles), max(batch, *(p.max for p in self._profiles))
             raise RuntimeFailureError(
                 f"the engine has no profile for a batch of {batch}",
                 got=batch,

@@ -128,5 +128,5 @@ def _mismatch(path: str, data: Any, expected: str) -> SpecError:
 
 
 def _called(path: str) -> str:
-    root = path.split(".")[0].partition("[")[0]
+    root = path.split(".", maxsplit=1)[0].partition("[")[0]
     return "model spec" if root == "spec" else root

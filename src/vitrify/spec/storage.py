@@ -73,7 +73,9 @@ def _read_manifest(file: BinaryIO, path: Path) -> dict[str, str]:
         data = json.loads(beside.read_text(encoding="utf-8"))
         return {SPEC_KEY: json.dumps(data["spec"])}
     except (ValueError, TypeError, KeyError) as error:
-        raise ArtifactError(f"{beside} is no manifest of an engine", got=error, hint="build the engine again") from error
+        raise ArtifactError(
+            f"{beside} is no manifest of an engine", got=error, hint="build the engine again"
+        ) from error
 
 
 def _read_safetensors_metadata(file: BinaryIO, path: Path) -> dict[str, str]:

@@ -144,7 +144,8 @@ def judge(candidate: Candidate, truths: Sequence[Answered], *, progress: Progres
 
 
 def _gate(candidate: Candidate, inputs: InputKind) -> Gate:
-    # Noise has no margin between its classes: a reduced precision is held to the errors there, to the answers on images.
+    # Noise has no margin between its classes: a reduced precision is held to the errors there, and to the answers on
+    # images.
     if candidate.precision == "fp32" or inputs == "images":
         return candidate.gate
     return dataclasses.replace(candidate.gate, top1_agreement=0.0)

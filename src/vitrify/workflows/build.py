@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import os
 import platform
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ def engine_from_onnx(
     images: Sequence[ImageSource] = (),
     progress: Progress = SILENT,
 ) -> BuildResult:
-    """Builds an engine, audits it, compares it with its source on this GPU, and only then lets plan and manifest appear.
+    """Builds an engine, audits it, compares it with its source on this GPU, and only then lets it appear.
 
     Where the engine is for another GPU, nothing can be compared here: the result says so, and `vitrify verify` on the
     target does it.
@@ -88,9 +89,7 @@ def engine_from_onnx(
     """
     onnx, output, config = Path(onnx), Path(output), config or BuildConfig()
     if output.suffix not in SUFFIXES:
-        raise OptionError(
-            f"cannot build {output}", got=f"the suffix {output.suffix!r}", expected=" or ".join(SUFFIXES)
-        )
+        raise OptionError(f"cannot build {output}", got=f"the suffix {output.suffix!r}", expected=" or ".join(SUFFIXES))
     if onnx.suffix != ".onnx":
         raise OptionError(
             f"cannot build an engine from {onnx}", expected="an .onnx file", hint="vitrify export makes one"
@@ -100,7 +99,15 @@ def engine_from_onnx(
     built = build_plan(onnx.read_bytes(), spec, config, trt=trt, gpu=gpu, progress=progress)
     with atomic_path(manifest_path(output)) as manifest_file, atomic_path(output) as plan_file:
         plan_file.write_bytes(built.plan)
-        manifest = _manifest(onnx, output, spec, config, built, trt, gpu, sha256=sha256_of(plan_file))
+        manifest = _manifest(
+            built,
+            trt,
+            onnx=os.path.relpath(onnx, output.parent),
+            onnx_sha256=sha256_of(onnx),
+            spec=spec,
+            config=config,
+            gpu=gpu,
+        )
         notes = []
         if _runs_here(built, trt, gpu):
             manifest = dataclasses.replace(
@@ -138,20 +145,19 @@ def engine_from_manifest(
 
 
 def _manifest(
-    onnx: Path,
-    output: Path,
-    spec: ModelSpec,
-    config: BuildConfig,
     built: BuiltPlan,
     trt: TensorRt,
-    gpu: Gpu | None,
     *,
-    sha256: str,
+    onnx: str,
+    onnx_sha256: str,
+    spec: ModelSpec,
+    config: BuildConfig,
+    gpu: Gpu | None,
 ) -> Manifest:
     return Manifest(
-        onnx=os.path.relpath(onnx, output.parent),
-        onnx_sha256=sha256_of(onnx),
-        plan_sha256=sha256,
+        onnx=onnx,
+        onnx_sha256=onnx_sha256,
+        plan_sha256=hashlib.sha256(built.plan).hexdigest(),
         plan_bytes=len(built.plan),
         spec=spec.replace(precision=built.precision),
         flavour=trt.release.flavour,
