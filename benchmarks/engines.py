@@ -7,9 +7,9 @@
 
 TensorRT runs in a process of its own (`--python`, where its Python is another one), which this one leads step by step:
 the contenders take turns, a round each, so that a drifting clock meets all. A call is timed from its start to the end
-of the wait for its result. *device*: float32 images on the GPU, logits on the GPU. *copies*: a float32 array in, one out.
-The relative error is the largest over all rows of max |logits - reference| / max |reference|, against eager fp32 with
-TF32 off.
+of the wait for its result. *device*: float32 images on the GPU, logits on the GPU. *copies*: a float32 array in, one
+out. The relative error is the largest over all rows of max |logits - reference| / max |reference|, against eager fp32
+with TF32 off.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def test_the_form_up_to_10() -> None:
     copy, conv, whole = audit.layers
     assert (copy.reads, copy.writes, copy.matrix) == (("fp32",), ("fp16",), False)
     assert (conv.reads, conv.writes, conv.matrix) == (("fp16",), ("fp16",), True)
-    assert (whole.reads, whole.writes) == (("fp16",), ("fp32",))
+    assert (whole.reads, whole.writes, whole.matrix) == (("fp16",), ("fp32",), False)
     assert audit.opaque == 1
     assert audit.shortfalls == ()  # what a layer hides is not said to be missing
 
@@ -90,6 +90,14 @@ def test_the_form_of_11() -> None:
     assert (audit.fused_attention, audit.opaque) == (1, 0)
     assert audit.shortfalls == ("1 of 2 attention blocks are not fused",)
     require_asked(audit)
+
+
+def test_where_layers_hide_their_types_the_weights_tell() -> None:
+    audit = audit_from_inspector(json.dumps(OLD), asked="fp16", attention_blocks=12)
+    require_asked(audit, plan_bytes=175_000_000, fp32_bytes=343_000_000)
+    require_asked(audit, plan_bytes=6_000_000, fp32_bytes=3_400_000)  # code outweighs the weights of a small model
+    with pytest.raises(GateError, match=r"a plan of 346 MB from a graph of 343 MB in fp32"):
+        require_asked(audit, plan_bytes=346_000_000, fp32_bytes=343_000_000)
 
 
 @pytest.mark.parametrize("text", ['{"Layers": ["a", "b"], "Bindings": []}', "{}", "", "{"])

@@ -32,6 +32,9 @@ _MATRIX_NAMES = re.compile(r"gemm|_Fc|MatMul|/Conv", re.IGNORECASE)
 _ATTENTION = re.compile(r"mha|fused_attention|flash", re.IGNORECASE)
 _OPAQUE = ("myelin", "foreignnode")
 
+_WEIGHTS_OUTWEIGH = 64 << 20
+"""Bytes of weights beside which a plan's own code does not count."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedLayer:
@@ -124,15 +127,30 @@ def audit_from_log(text: str, *, asked: Precision, attention_blocks: int) -> Aud
     return _audit("build log" if lines else "none", [_from_line(line) for line in lines], asked, attention_blocks)
 
 
-def require_asked(audit: Audit) -> None:
+def require_asked(audit: Audit, *, plan_bytes: int = 0, fp32_bytes: int = 0) -> None:
     """Refuses a build that fell back.
 
+    Args:
+        audit: What the layers say.
+        plan_bytes: Of the plan.
+        fp32_bytes: Of the graph with its weights, where they are fp32; 0 where they are not.
+
     Raises:
-        GateError: Half of the matrix layers or more do not have the precision that was asked for.
+        GateError: Half of the matrix layers or more do not have the precision that was asked for. Where layers do not
+            tell their types, the weights do: in 16 bits they take half.
     """
+    if audit.asked == "fp32":
+        return
+    if audit.opaque and fp32_bytes >= _WEIGHTS_OUTWEIGH and plan_bytes > 0.75 * fp32_bytes:
+        raise GateError(
+            f"TensorRT did not build what was asked for: {audit.asked}",
+            got=f"a plan of {plan_bytes / 1e6:,.0f} MB from a graph of {fp32_bytes / 1e6:,.0f} MB in fp32",
+            expected="half of that, or little more",
+            hint="the GPU may lack fast kernels in this precision: build with --precision fp32",
+        )
     matrices = [layer for layer in audit.layers if layer.matrix]
     missing = [layer for layer in matrices if audit.asked not in layer.reads]
-    if matrices and len(missing) * 2 >= len(matrices) and audit.asked != "fp32":
+    if matrices and len(missing) * 2 >= len(matrices):
         found = ", ".join(f"{count} in {kind}" for kind, count in sorted(audit.matrix_types.items()))
         raise GateError(
             f"TensorRT did not build what was asked for: {audit.asked}",
@@ -150,7 +168,7 @@ def _audit(
 ) -> Audit:
     layers = tuple(layers)
     fused = sum(layer.attention for layer in layers)
-    opaque = sum(any(word in f"{layer.kind} {layer.name}".lower() for word in _OPAQUE) for layer in layers)
+    opaque = sum(_is_opaque(layer.kind, layer.name) for layer in layers)
     shortfalls = [
         f"{layer.name} multiplies in {' and '.join(layer.reads)}"
         for layer in layers
@@ -203,8 +221,13 @@ def _layer(name: str, kind: str, *, reads: Iterable[str], writes: Iterable[str],
     by_kind = any(word in kind.lower() for word in _MATRIX_KINDS)
     # A kgen is generated pointwise code; it may bear the name of the product that it prepares.
     by_name = kind.lower() != "kgen" and _MATRIX_NAMES.search(name) is not None
-    matrix = bool(read) and (by_kind or by_name or _ATTENTION.search(name) is not None)
+    seen = bool(read) and not _is_opaque(kind, name)
+    matrix = seen and (by_kind or by_name or _ATTENTION.search(name) is not None)
     return AuditedLayer(name=name, kind=kind, reads=read, writes=written, matrix=matrix, onnx=onnx)
+
+
+def _is_opaque(kind: str, name: str) -> bool:
+    return any(word in f"{kind} {name}".lower() for word in _OPAQUE)
 
 
 def _type_of_tensor(tensor: Any) -> str:

@@ -74,37 +74,38 @@ def build_plan(
         config.precision, spec.precision, strongly_typed=trt.release.strongly_typed, release=trt.name
     )
     capabilities = _compute_capabilities(config, trt, gpu)
-    log, stop = BuildLog(), Stop()
-    logger = log.logger(trt)
-    builder = _builder(trt, logger)
-    network = builder.create_network(_network_flags(trt))
-    parser = trt.module.OnnxParser(network, logger)
-    if not parser.parse(onnx):
-        raise _parser_error(trt, parser, log)
-    builder_config = builder.create_builder_config()
-    _set_options(trt, builder_config, config, capabilities)
-    pinned = _set_precision(trt, builder_config, network, precision, spec.precision)
-    _set_profiles(builder, builder_config, network, config)
-    monitor = make_monitor(trt, progress, stop) if trt.release.progress_monitor else None
-    if monitor is not None:
-        builder_config.progress_monitor = monitor
-    cache = timing_cache_path(config, trt, gpu) if gpu is not None else None
-    if cache is not None:
-        load_timing_cache(builder_config, cache)
-    progress.say(f"building with {trt.name}" + (f" for {', '.join(capabilities)}" if capabilities else ""))
-    start = time.perf_counter()
+    stop = Stop()
     with stop.on_interrupt(progress, trt):
+        log = BuildLog()
+        logger = log.logger(trt)
+        builder = _builder(trt, logger)
+        network = builder.create_network(_network_flags(trt))
+        parser = trt.module.OnnxParser(network, logger)
+        if not parser.parse(onnx):
+            raise _parser_error(trt, parser, log)
+        builder_config = builder.create_builder_config()
+        _set_options(trt, builder_config, config, capabilities)
+        pinned = _set_precision(trt, builder_config, network, precision, spec.precision)
+        _set_profiles(builder, builder_config, network, config)
+        monitor = make_monitor(trt, progress, stop) if trt.release.progress_monitor else None
+        if monitor is not None:
+            builder_config.progress_monitor = monitor
+        cache = timing_cache_path(config, trt, gpu) if gpu is not None else None
+        if cache is not None:
+            load_timing_cache(builder_config, cache)
+        progress.say(f"building with {trt.name}" + (f" for {', '.join(capabilities)}" if capabilities else ""))
+        start = time.perf_counter()
         memory = builder.build_serialized_network(network, builder_config)
-    seconds = time.perf_counter() - start
-    if memory is None:
-        raise _build_error(log, config)
-    if cache is not None:
-        save_timing_cache(builder_config, cache)
-    plan = bytes(memory)
-    text = _inspected(trt, logger, plan) if gpu is not None else None
+        seconds = time.perf_counter() - start
+        if memory is None:
+            raise _build_error(log, config)
+        if cache is not None:
+            save_timing_cache(builder_config, cache)
+        plan = bytes(memory)
+        text = _inspected(trt, logger, plan) if gpu is not None else None
     read, text = (audit_from_log, log.layers) if text is None else (audit_from_inspector, text)
     audit = read(text, asked=precision, attention_blocks=_attention_blocks(trt, network))
-    require_asked(audit)
+    require_asked(audit, plan_bytes=len(plan), fp32_bytes=len(onnx) if spec.precision == "fp32" else 0)
     return BuiltPlan(
         plan=plan,
         precision=precision,

@@ -74,6 +74,10 @@ class Stop:
         before = signal.signal(signal.SIGINT, interrupt)
         try:
             yield
+        except Exception:
+            if self.asked:  # a build that was stopped fails
+                raise KeyboardInterrupt from None
+            raise
         finally:
             signal.signal(signal.SIGINT, before)
         if self.asked:

@@ -76,8 +76,7 @@ def verify_artifact(
                         truths += answer(infer_with(truth, truth.spec), probes, progress=progress)
             versions |= candidate.versions()
             machine = candidate.hardware
-            # Where the artifact's own arithmetic is a reduced one, that is what the runtime computes in.
-            arithmetic = spec.precision if precision == "fp32" else precision
+            arithmetic = spec.computed_in(precision)
             judged = Candidate(
                 runtime=row.name, precision=arithmetic, infer=infer_with(candidate, spec), gate=gate_for(arithmetic)
             )
