@@ -53,6 +53,7 @@ class TensorRtRuntime(Runtime):
         self._lock = threading.Lock()
         self._idle: dict[int, list[Session]] = {index: [] for index in range(len(self._profiles))}
         self._taken: set[int] = set()
+        self._by_batch: dict[int, int] = {}  # the profile of each batch size that was asked for
         # The first worker now: what does not fit into the GPU should not show at the first request.
         self._idle[0].append(self._session(0))
 
@@ -114,23 +115,23 @@ class TensorRtRuntime(Runtime):
         given = {name: DeviceArray.of(array) for name, array in batch.items()}
         into = {name: DeviceArray.of(array) for name, array in (outputs or {}).items()}
         signature = self.describe()
-        if given.keys() != {info.name for info in signature.inputs} or not into.keys() <= {
-            info.name for info in signature.outputs
-        }:
+        inputs, outputs_of = ({info.name: info for info in infos} for infos in (signature.inputs, signature.outputs))
+        if given.keys() != inputs.keys() or not into.keys() <= outputs_of.keys():
             raise RuntimeFailureError(
                 "the batch does not have the model's tensors",
                 got=", ".join([*given, *into]) or "no arrays",
-                expected=", ".join(info.name for info in (*signature.inputs, *signature.outputs)),
+                expected=", ".join([*inputs, *outputs_of]),
             )
         count = next(iter(given.values())).shape[0]
-        for info in (*signature.inputs, *signature.outputs):
-            array = given.get(info.name) or into.get(info.name)
-            if array is not None and (array.dtype, array.shape) != (info.dtype, (count, *info.shape[1:])):
-                raise RuntimeFailureError(
-                    f"an array does not fit the model's {info.name}",
-                    got=f"{array.dtype} {list(array.shape)}",
-                    expected=str(info),
-                )
+        for arrays, infos in ((given, inputs), (into, outputs_of)):
+            for name, array in arrays.items():
+                info = infos[name]
+                if array.dtype != info.dtype or array.shape != (count, *info.shape[1:]):
+                    raise RuntimeFailureError(
+                        f"an array does not fit the model's {name}",
+                        got=f"{array.dtype} {list(array.shape)}",
+                        expected=str(info),
+                    )
         with self.session(count) as session:
             return session.run_on_device(given, stream=stream, outputs=into)
 
@@ -142,7 +143,9 @@ class TensorRtRuntime(Runtime):
             RuntimeFailureError: No profile has this batch size.
             DeviceError: Not enough GPU memory for another worker.
         """
-        index = self._profile_for(batch)
+        index = self._by_batch.get(batch)
+        if index is None:
+            index = self._by_batch[batch] = self._profile_for(batch)
         with self._lock:
             lent = self._idle[index].pop() if self._idle[index] else None
         session = lent or self._session(index)

@@ -297,7 +297,7 @@ class ModelSpec:
         return self.input.channels, self.input.height, self.input.width
 
     def computed_in(self, asked: Precision) -> Precision:
-        """The arithmetic of a runtime that was asked for a precision: a graph of reduced types keeps to them in fp32."""
+        """What a runtime that was asked for a precision computes in: asked for fp32, it keeps to the graph's types."""
         return self.precision if asked == "fp32" else asked
 
     def to_json(self) -> str:
