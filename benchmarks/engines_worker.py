@@ -59,8 +59,8 @@ class Bench:
                     "opaque_layers": manifest.audit.opaque,
                 }
             )
-        gpu = cuda().gpu()
-        return {"device": gpu.name, "cuda": gpu.driver, "engines": shown, **TensorRtRuntime.versions()}
+        gpu, runtime = cuda().gpu(), next(iter(self.runtimes.values()))
+        return {"device": gpu.name, "driver's CUDA": gpu.driver, "engines": shown, **runtime.versions()}
 
     def inputs(self, path: str) -> dict[str, Any]:
         """Loads the images, and puts them on the GPU."""

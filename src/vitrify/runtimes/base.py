@@ -192,8 +192,7 @@ class Runtime(abc.ABC):
         """The batch size to run `count` images with: `count`, or the nearest that the artifact accepts."""
         return count
 
-    @classmethod
-    def versions(cls) -> dict[str, str]:
+    def versions(self) -> dict[str, str]:
         """The libraries that this runtime consists of, with their versions."""
         return {}
 

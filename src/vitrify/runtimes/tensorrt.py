@@ -197,8 +197,7 @@ class TensorRtRuntime(Runtime):
         larger = [profile.min for profile in self._profiles if profile.min > count]
         return min(larger) if larger else max(profile.max for profile in self._profiles)
 
-    @classmethod
-    def versions(cls) -> dict[str, str]:
-        """The version of TensorRT or TensorRT-RTX."""
-        trt = load_tensorrt()
-        return {"tensorrt-rtx" if trt.release.flavour == "rtx" else "tensorrt": trt.version}
+    def versions(self) -> dict[str, str]:
+        """The version of TensorRT or TensorRT-RTX, whichever runs the open engine."""
+        name = "tensorrt-rtx" if self._trt.release.flavour == "rtx" else "tensorrt"
+        return {name: self._trt.version}
