@@ -9,6 +9,12 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 INTRODUCTIONS = {
+    "engines": (
+        "## TensorRT on a GPU\n\n"
+        "ViT-B/16 at 224 pixels, 5 classes. *device*: images and logits stay on the GPU; *copies*: arrays on the host. "
+        "*Bare* is the loop over TensorRT's own calls that the runner is held to. "
+        "`benchmarks/engines.py` says how calls are timed, and what the relative error is.\n"
+    ),
     "pixels": (
         "## From JPEG bytes to a tensor\n\n"
         "ViT-B/16's evaluation transform: shorter side to 248 pixels, bicubic, centre crop of 224, normalised. "

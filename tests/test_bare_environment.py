@@ -11,6 +11,7 @@ import pytest
 
 import vitrify
 
+TENSORRT_PACKAGES = ("cuda", "tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings")
 TRAIN_PACKAGES = ("torch", "torchvision", "timm", "safetensors", "onnxscript", "onnxslim", "tensorboard", "matplotlib")
 
 
@@ -71,7 +72,17 @@ def test_every_module_imports_or_names_the_extra() -> None:
         )
     )
     assert answers["vitrify.checkpoints"] == answers["vitrify.conversion"] == 'pip install "vitrify[train]"'
-    torch_free = ("spec", "pixels", "datasets", "classifier", "verify", "inspection", "cli", "runtimes.registry")
+    torch_free = (
+        "spec",
+        "pixels",
+        "datasets",
+        "classifier",
+        "verify",
+        "inspection",
+        "cli",
+        "runtimes.registry",
+        "engines",
+    )
     for name, answer in answers.items():
         if name.removeprefix("vitrify.").startswith(torch_free):
             assert answer == "imported", (name, answer)
@@ -90,6 +101,23 @@ def test_deployment_works_without_pytorch(artifact: object, photos: object) -> N
         without=TRAIN_PACKAGES,
     )
     assert '"label"' in shown
+
+
+def test_engines_are_understood_without_tensorrt() -> None:
+    shown = python(
+        """
+        import vitrify.engines, vitrify.runtimes.tensorrt, vitrify.workflows.build
+        from vitrify.engines import gpu_or_none, load_tensorrt
+        from vitrify.errors import MissingExtraError
+        assert gpu_or_none() is None
+        try:
+            load_tensorrt()
+        except MissingExtraError as error:
+            print(error.hint)
+        """,
+        without=TENSORRT_PACKAGES,
+    )
+    assert shown.strip() == 'pip install "vitrify[tensorrt]"'
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,15 @@ VitrifyError                      a message with what, got, expected, hint
 │   ├── CheckpointError           a weight file that cannot be read or understood
 │   │   └── AmbiguousCheckpointError   tensors that fit several models; lists them and the option that decides
 │   ├── ArtifactError             a file that is no artifact of the kind that is meant
+│   │   └── EngineError           a TensorRT engine that cannot run here: other version or GPU, no manifest, damaged
+│   ├── BuildError                a graph that TensorRT cannot make an engine of
 │   ├── SpecError                 a model spec that is invalid
 │   │   ├── SpecMissingError      the file carries none
 │   │   └── SpecVersionError      written by a newer vitrify
 │   ├── MissingExtraError         an optional dependency is not installed
 │   └── StorageError              a file cannot be written; the target is left as it was
 ├── RuntimeFailureError           an inference runtime refused a model or a batch (exit code 2)
+│   └── DeviceError               no GPU, a driver that is too old, or not enough GPU memory
 ├── TrainingDivergedError         a loss that is not finite (exit code 1)
 └── GateError                     a comparison did not hold; nothing was written (exit code 1)
 """
@@ -87,6 +90,14 @@ class ArtifactError(InputError):
     """A file that is no artifact of the kind that is meant."""
 
 
+class EngineError(ArtifactError):
+    """A TensorRT engine that cannot run here: of another version or GPU, without a manifest, or damaged."""
+
+
+class BuildError(InputError):
+    """A graph that TensorRT cannot make an engine of."""
+
+
 class SpecError(InputError):
     """A model spec that is invalid."""
 
@@ -117,6 +128,10 @@ class StorageError(InputError):
 
 class RuntimeFailureError(VitrifyError):
     """An inference runtime refused a model or a batch."""
+
+
+class DeviceError(RuntimeFailureError):
+    """No GPU, a driver that is too old, or not enough GPU memory."""
 
 
 class TrainingDivergedError(VitrifyError):

@@ -19,6 +19,9 @@ ROWS = [pytest.param(row, id=row.name) for row in RUNTIMES if row.installed]
 @pytest.fixture
 def model_file(request: pytest.FixtureRequest, artifact: Path, checkpoint: Path) -> Path:
     row: RuntimeRow = request.getfixturevalue("row")
+    if ".engine" in row.suffixes:
+        engine: Path = request.getfixturevalue("engine")
+        return engine
     return artifact if ".onnx" in row.suffixes else checkpoint
 
 

@@ -14,6 +14,20 @@ def test_auto_prefers_openvino_on_a_cpu() -> None:
     assert pick_runtime("m.safetensors").name == "torch"
 
 
+def test_an_engine_runs_in_tensorrt() -> None:
+    (row,) = (row for row in RUNTIMES if row.name == "tensorrt")
+    if row.installed:
+        assert pick_runtime("m.engine") == pick_runtime("m.plan", "tensorrt") == row
+    with pytest.raises(OptionError, match=r"tensorrt runtime cannot run m\.onnx"):
+        pick_runtime("m.onnx", "tensorrt")
+
+
+def test_any_of_several_packages_does() -> None:
+    row = RuntimeRow("ghost", "vitrify.runtimes.ghost:Ghost", (".ghost",), "no_such_package", "ghost", ("json",))
+    assert row.installed
+    assert not RuntimeRow("ghost", "", (".ghost",), "no_such_package", "ghost", ("nor_this",)).installed
+
+
 def test_a_folder_is_a_checkpoint(tmp_path: Path) -> None:
     assert pick_runtime(tmp_path).name == "torch"
     assert pick_runtime(tmp_path, "torch").name == "torch"

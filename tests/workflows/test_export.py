@@ -84,9 +84,9 @@ def test_export_is_reproducible(checkpoint: Path, tmp_path: Path) -> None:
     assert graphs[0] == graphs[1]
 
 
-def broken_export(model: nn.Module, spec: Any) -> onnx.ModelProto:
+def broken_export(model: nn.Module, spec: Any, opset: int) -> onnx.ModelProto:
     """A graph of another model: the same shapes, other answers."""
-    return EXPORTERS_KEPT["dynamo"](tiny_model(seed=9), spec)
+    return EXPORTERS_KEPT["dynamo"](tiny_model(seed=9), spec, opset)
 
 
 EXPORTERS_KEPT = dict(EXPORTERS)
@@ -105,7 +105,7 @@ def test_a_failed_gate_falls_back_and_says_so(
 def test_nothing_is_written_when_no_exporter_passes(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(model: nn.Module, spec: Any) -> onnx.ModelProto:
+    def crash(model: nn.Module, spec: Any, opset: int) -> onnx.ModelProto:
         raise RuntimeError("unsupported operator\nlong trace")
 
     monkeypatch.setitem(EXPORTERS, "dynamo", broken_export)
@@ -137,6 +137,22 @@ def test_a_full_disk_leaves_the_target_as_it_was(
         onnx_from_checkpoint(checkpoint, target)
     assert target.read_bytes() == b"what stood here"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_opset_16_has_no_layer_normalization(checkpoint: Path, tmp_path: Path) -> None:
+    result = onnx_from_checkpoint(checkpoint, tmp_path / "m.onnx", opset=16)
+    proto = onnx.load(result.path)
+    operators = {node.op_type for node in proto.graph.node}
+    assert result.exporter == "torchscript"
+    assert [entry.version for entry in proto.opset_import if entry.domain == ""] == [16]
+    assert not {"LayerNormalization", "Where"} & operators
+    assert all(weight.data_type != onnx.TensorProto.BOOL for weight in proto.graph.initializer)
+    assert {"ReduceMean", "Softmax", "Erf"} <= operators
+    assert all(check.passed for check in result.verification.checks if check.precision == "fp32")
+    with pytest.raises(OptionError, match="opset 16 with dynamo"):
+        onnx_from_checkpoint(checkpoint, tmp_path / "n.onnx", opset=16, exporter="dynamo")
+    with pytest.raises(OptionError, match="opset 17"):
+        onnx_from_checkpoint(checkpoint, tmp_path / "n.onnx", opset=17)
 
 
 def test_a_foreign_checkpoint_with_labels(tmp_path: Path) -> None:

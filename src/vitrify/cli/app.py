@@ -19,6 +19,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "train": "train:train",
     "export": "export:export",
+    "build": "build:build",
     "verify": "verify:verify",
     "eval": "evaluate:evaluate",
     "predict": "predict:predict",

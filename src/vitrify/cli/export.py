@@ -19,6 +19,7 @@ def export(
     max_images: int = 256,
     labels: Path | None = None,
     exporter: Literal["auto", "dynamo", "torchscript"] = "auto",
+    opset: Literal[16, 18] = 18,
     arch: str | None = None,
     num_heads: int | None = None,
     img_size: Annotated[tuple[int, ...] | None, Parameter(show_default=False)] = None,
@@ -42,6 +43,7 @@ def export(
         max_images: Of those, compare on at most this many, evenly spread.
         labels: A text file with one class name a line, where the checkpoint does not tell.
         exporter: auto tries dynamo and falls back to torchscript when its gate fails.
+        opset: 16 is for TensorRT 8.5 alone, which does not know LayerNormalization.
         arch: timm's model name, where tensors alone do not tell.
         num_heads: Attention heads; shapes do not show them.
         img_size: Image side in pixels, or height and width, where the position embedding does not tell.
@@ -61,6 +63,7 @@ def export(
         images=pick_evenly(expand_sources(images), max_images),
         labels=read_labels(labels) if labels else None,
         exporter=exporter,
+        opset=opset,
         overrides=Overrides(
             architecture=arch,
             num_heads=num_heads,

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from vitrify.cli.console import err, out, print_json
 from vitrify.cli.options import JsonFlag
-from vitrify.cli.tables import network_table, table, verification_table
+from vitrify.cli.tables import engine_table, layer_table, network_table, table, verification_table
 from vitrify.spec import ModelSpec
 
 
@@ -20,27 +20,43 @@ def inspect(
 ) -> int:
     """Show what an artifact says of itself: spec, record, shapes, parameters and FLOPs a block.
 
+    Of a TensorRT engine: where it may run, the type of every layer, and how many attention blocks were fused.
+
     Example: `vitrify inspect flowers.onnx`
 
     Args:
-        artifact: An ONNX file, or a checkpoint of vitrify's own.
+        artifact: An ONNX file, a TensorRT engine, or a checkpoint of vitrify's own.
         netron: Open the graph in a browser with Netron, where it is installed.
         json: Print everything as JSON on stdout.
     """
-    from vitrify.inspection import inspect_network, open_in_netron
+    from vitrify.engines import read_manifest, require_intact
     from vitrify.spec import read_spec
 
     spec = read_spec(artifact)
-    network = inspect_network(artifact) if artifact.suffix == ".onnx" else None
+    network = None
+    if artifact.suffix == ".onnx":
+        from vitrify.inspection import inspect_network
+
+        network = inspect_network(artifact)
+    manifest = read_manifest(artifact) if artifact.suffix in (".engine", ".plan") else None
+    if manifest is not None:
+        require_intact(artifact, manifest)
     if json:
-        print_json({"spec": spec, "network": network})
+        print_json({"spec": spec, "network": network} | ({"manifest": manifest} if manifest else {}))
     else:
         _print_spec(artifact, spec)
         if network is not None:
             out.print(network_table(network))
+        if manifest is not None:
+            out.print(engine_table(manifest, title="engine"))
+            out.print(layer_table(manifest.audit))
         if spec.verification is not None:
             out.print(verification_table(spec.verification))
+        if manifest is not None and manifest.verification is not None:
+            out.print(verification_table(manifest.verification))
     if netron:
+        from vitrify.inspection import open_in_netron
+
         err.print("Netron shows the graph until you press Ctrl-C")
         open_in_netron(artifact)
     return 0

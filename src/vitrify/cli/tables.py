@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from vitrify.inspection import Network
-from vitrify.spec import Check, Verification
-from vitrify.verify import Evaluation, SideBySide
+if TYPE_CHECKING:  # a table is drawn of what somebody else imported
+    from vitrify.engines import Audit, Manifest
+    from vitrify.inspection import Network
+    from vitrify.spec import Check, Verification
+    from vitrify.verify import Evaluation, SideBySide
 
 
 def table(*columns: str, title: str | None = None, right: Iterable[str] = ()) -> Table:
@@ -126,4 +129,48 @@ def network_table(network: Network) -> Table:
     rows.add_section()
     nodes = sum(sum(part.operators.values()) for part in network.parts)
     rows.add_row("all", "", f"{network.parameters:,}", f"{network.flops / 1e6:,.1f}", str(nodes))
+    return rows
+
+
+def engine_table(manifest: Manifest, *, title: str) -> Table:
+    """Where an engine may run, and what its build gave."""
+    rows = table("", "", title=title)
+    rows.show_header = False
+    product = "TensorRT-RTX" if manifest.flavour == "rtx" else "TensorRT"
+    rows.add_row("built by", f"{product} {manifest.tensorrt} in {manifest.build_seconds:.1f} s, {manifest.date}")
+    rows.add_row("built on", manifest.gpu.name if manifest.gpu else "a machine without a GPU")
+    rows.add_row("runs on", f"compute capability {', '.join(manifest.compute_capabilities)}")
+    rows.add_row("from", f"{manifest.onnx} sha256 {manifest.onnx_sha256[:12]}…")
+    rows.add_row("precision", manifest.precision + (", TF32 permitted" if manifest.config.tf32 else ""))
+    if manifest.pinned:
+        rows.add_row("held in fp32", f"{len(manifest.pinned)} layers of LayerNorm and softmax")
+    rows.add_row("batch", ", ".join(f"{p.min} to {p.max}, tuned for {p.opt}" for p in manifest.config.profiles))
+    for name, text in _audit_rows(manifest.audit):
+        rows.add_row(name, text)
+    if manifest.verification is None:
+        rows.add_row("compared", Text("never: run vitrify verify on the target", style="yellow"))
+    return rows
+
+
+def _audit_rows(audit: Audit, *, shown: int = 3) -> Iterable[tuple[str, str]]:
+    if audit.source == "none":
+        yield "audit", "TensorRT told nothing of its layers"
+        return
+    types = ", ".join(f"{count} {kind}" for kind, count in sorted(audit.matrix_types.items())) or "none seen"
+    yield "layers", f"{len(audit.layers)} ({audit.source})"
+    yield "matrix products", types
+    yield "attention", f"{audit.fused_attention} of {audit.attention_blocks} blocks fused"
+    if audit.opaque:
+        yield "not looked into", f"{audit.opaque} layers, whose types this release does not tell"
+    for line in audit.shortfalls[:shown]:
+        yield "not as asked", line
+    if len(audit.shortfalls) > shown:
+        yield "", f"… and {len(audit.shortfalls) - shown} more: see --json"
+
+
+def layer_table(audit: Audit) -> Table:
+    """Every layer of an engine."""
+    rows = table("layer", "kind", "reads", "writes", title="layers")
+    for layer in audit.layers:
+        rows.add_row(layer.name, layer.kind, " ".join(layer.reads), " ".join(layer.writes))
     return rows

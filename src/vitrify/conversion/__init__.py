@@ -9,12 +9,19 @@ for _package in ("torch", "onnxscript", "onnxslim"):
         raise MissingExtraError("making ONNX from a checkpoint needs PyTorch", extra="train", package=_package)
 
 from vitrify.conversion.embed import embed_spec  # noqa: E402
-from vitrify.conversion.exporters import EXPORTERS, OPSET, export_with_dynamo, export_with_torchscript  # noqa: E402
+from vitrify.conversion.exporters import (  # noqa: E402
+    EXPORTERS,
+    OPSET,
+    OPSETS,
+    export_with_dynamo,
+    export_with_torchscript,
+)
 from vitrify.conversion.simplify import check_form, simplify  # noqa: E402
 
 __all__ = [
     "EXPORTERS",
     "OPSET",
+    "OPSETS",
     "check_form",
     "embed_spec",
     "export_with_dynamo",

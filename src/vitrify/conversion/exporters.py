@@ -22,18 +22,22 @@ from vitrify.spec import ModelSpec
 OPSET = 18
 """The newest that TensorRT 10 and 11, ONNX Runtime and OpenVINO all read; LayerNormalization is one op since 17."""
 
+OPSETS = (16, OPSET)
+"""16 is for TensorRT 8.5, which does not know LayerNormalization: the tracer then writes it in steps."""
+
 _BATCH = "batch"
 
 
-def export_with_dynamo(model: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
+def export_with_dynamo(model: nn.Module, spec: ModelSpec, opset: int = OPSET) -> onnx.ModelProto:
     """Exports through `torch.export`, with GELU and attention written in the form that runtimes fuse.
 
     Args:
         model: In eval mode, `[B, 3, H, W]` float32 to `[B, classes]`.
         spec: Gives tensor names and the input size.
+        opset: Of `OPSETS`; 18 alone for this exporter.
 
     Returns:
-        An opset 18 graph with a dynamic batch axis.
+        A graph with a dynamic batch axis.
 
     Raises:
         Exception: Whatever PyTorch raises on a model that it cannot export.
@@ -46,7 +50,7 @@ def export_with_dynamo(model: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
             (torch.zeros(2, *spec.input_shape),),
             dynamo=True,
             verbose=False,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=[spec.input.name],
             output_names=[spec.output.name],
             dynamic_shapes=({0: batch},),
@@ -58,19 +62,19 @@ def export_with_dynamo(model: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
     return proto
 
 
-def export_with_torchscript(model: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
-    """Exports by tracing, PyTorch's older way.
+def export_with_torchscript(model: nn.Module, spec: ModelSpec, opset: int = OPSET) -> onnx.ModelProto:
+    """Exports by tracing, PyTorch's older way, and the only one that writes opset 16.
 
     Args, Returns, Raises: As `export_with_dynamo`.
     """
-    with _quiet(), TemporaryDirectory() as folder:
+    with _quiet(), TemporaryDirectory() as folder, _plain_attention(model, only=opset < OPSET):
         path = Path(folder) / "traced.onnx"
         torch.onnx.export(
             model,
             (torch.zeros(2, *spec.input_shape),),
             str(path),
             dynamo=False,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=[spec.input.name],
             output_names=[spec.output.name],
             dynamic_axes={spec.input.name: {0: _BATCH}, spec.output.name: {0: _BATCH}},
@@ -78,7 +82,7 @@ def export_with_torchscript(model: nn.Module, spec: ModelSpec) -> onnx.ModelProt
         return onnx.load(path)
 
 
-EXPORTERS: dict[str, Callable[[nn.Module, ModelSpec], onnx.ModelProto]] = {
+EXPORTERS: dict[str, Callable[..., onnx.ModelProto]] = {
     "dynamo": export_with_dynamo,
     "torchscript": export_with_torchscript,
 }
@@ -124,6 +128,19 @@ def _attention(  # noqa: PLR0917 - the operator's own order
     root = math.sqrt(scale if scale is not None else 1 / math.sqrt(query.shape[-1]))
     scores = op.MatMul(op.Mul(query, root), op.Mul(op.Transpose(key, perm=[0, 1, 3, 2]), root))
     return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+
+@contextlib.contextmanager
+def _plain_attention(model: nn.Module, *, only: bool) -> Iterator[None]:
+    """Has timm's attention multiply step by step: the tracer computes the scale of the fused call from shapes."""
+    fused = [module for module in model.modules() if only and getattr(module, "fused_attn", False) is True]
+    for module in fused:
+        setattr(module, "fused_attn", False)  # noqa: B010 - no attribute that mypy knows of a Module
+    try:
+        yield
+    finally:
+        for module in fused:
+            setattr(module, "fused_attn", True)  # noqa: B010
 
 
 @contextlib.contextmanager

@@ -6,10 +6,13 @@ import collections
 
 import onnx
 import onnxslim
+from onnx import numpy_helper
 
 from vitrify.conversion.exporters import OPSET
 from vitrify.errors import ArtifactError
 from vitrify.spec import ModelSpec
+
+_LAYER_NORMALIZATION_OPSET = 17
 
 
 def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -20,6 +23,7 @@ def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     """
     _name_after_modules(proto)
     slim: onnx.ModelProto = onnxslim.slim(proto)
+    _settle_known_sizes(slim.graph)
     for holder in (*slim.graph.node, *slim.graph.input, *slim.graph.output, *slim.graph.value_info):
         holder.ClearField("metadata_props")
     for node in slim.graph.node:
@@ -27,6 +31,35 @@ def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     slim.graph.ClearField("metadata_props")
     slim.ClearField("metadata_props")
     return slim
+
+
+def _settle_known_sizes(graph: onnx.GraphProto) -> None:
+    """Makes a Concat of the Where that the tracer writes for the -1 in `expand`, where its condition is known.
+
+    TensorRT 8.5 takes few operators on shapes, and a constant of truth values is no usual one.
+    """
+    known = {weight.name: numpy_helper.to_array(weight).reshape(-1) for weight in graph.initializer}
+    made_by = {name: node for node in graph.node for name in node.output}
+    for node in [node for node in graph.node if node.op_type == "Where"]:
+        condition, chosen, other = node.input
+        sizes = made_by.get(other)
+        if sizes is None or sizes.op_type != "Concat" or not {condition, chosen} <= known.keys():
+            continue
+        if not len(sizes.input) == len(known[condition]) == len(known[chosen]):
+            continue  # a piece of several numbers
+        pieces = list(sizes.input)
+        for axis in known[condition].nonzero()[0]:
+            pieces[axis] = f"{node.output[0]}_{axis}"
+            graph.initializer.append(numpy_helper.from_array(known[chosen][axis : axis + 1], pieces[axis]))
+        settled = onnx.helper.make_node(
+            "Concat", pieces, node.output, name=node.name.replace("Where", "Concat"), axis=0
+        )
+        node.CopyFrom(settled)
+        read = {name for reader in graph.node for name in reader.input}
+        if other not in read:
+            graph.node.remove(sizes)
+        for weight in [w for w in graph.initializer if w.name in (condition, chosen) and w.name not in read]:
+            graph.initializer.remove(weight)
 
 
 def _name_after_modules(proto: onnx.ModelProto) -> None:
@@ -51,13 +84,14 @@ def _module_of(node: onnx.NodeProto) -> str:
     return ".".join(path)
 
 
-def check_form(proto: onnx.ModelProto, spec: ModelSpec, *, layer_norms: int) -> None:
+def check_form(proto: onnx.ModelProto, spec: ModelSpec, *, layer_norms: int, opset: int = OPSET) -> None:
     """Holds a graph to what every later step and runtime relies on.
 
     Args:
         proto: The graph.
         spec: Gives tensor names, the input size and the number of classes.
         layer_norms: How many LayerNorm modules the PyTorch model runs.
+        opset: What was asked for; before 17 there is no LayerNormalization, and none may be left.
 
     Raises:
         ArtifactError: Another opset, other names or shapes, a fixed batch axis, or a LayerNorm taken apart.
@@ -69,10 +103,10 @@ def check_form(proto: onnx.ModelProto, spec: ModelSpec, *, layer_norms: int) -> 
         "LayerNormalization nodes": collections.Counter(n.op_type for n in proto.graph.node)["LayerNormalization"],
     }
     wanted = {
-        "opset": [OPSET],
+        "opset": [opset],
         "inputs": [(spec.input.name, ("batch", *spec.input_shape))],
         "outputs": [(spec.output.name, ("batch", len(spec.labels)))],
-        "LayerNormalization nodes": layer_norms,
+        "LayerNormalization nodes": layer_norms if opset >= _LAYER_NORMALIZATION_OPSET else 0,
     }
     for name, want in wanted.items():
         if found[name] != want:

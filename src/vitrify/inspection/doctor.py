@@ -16,12 +16,14 @@ import onnx
 from onnx import TensorProto, helper
 
 from vitrify import __version__
+from vitrify.engines import gpu_or_none, load_tensorrt
 from vitrify.errors import VitrifyError
 from vitrify.runtimes import RUNTIMES, RuntimeRow, has_native_bf16
 from vitrify.verify import processor_name
 
 PACKAGES = {
     "": ("numpy", "pillow", "onnx", "onnxruntime", "openvino", "cyclopts", "rich"),
+    "tensorrt": ("cuda-bindings", "tensorrt-rtx-cu13-bindings"),
     "train": ("torch", "torchvision", "timm", "safetensors", "onnxscript", "onnxslim", "tensorboard", "matplotlib"),
 }
 """Distributions by the extra that installs them; the first come with vitrify itself."""
@@ -78,6 +80,8 @@ def _runtime(row: RuntimeRow) -> Finding:
         return Finding(
             name=name, state="missing", detail=f"{row.package} is not installed", hint=f'pip install "{package}"'
         )
+    if ".engine" in row.suffixes:
+        return _tensorrt(name)
     if ".onnx" not in row.suffixes:
         return Finding(name=name, state="ok", detail="runs checkpoints")
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -96,6 +100,20 @@ def _runtime(row: RuntimeRow) -> Finding:
             name=name, state="broken", detail="2 * 1 is not 2", hint="report this with your processor's name"
         )
     return Finding(name=name, state="ok", detail="a small model gives the right answer")
+
+
+def _tensorrt(name: str) -> Finding:
+    """Engines are made for a GPU: what is there is told, and `vitrify verify` says whether one is right."""
+    try:
+        trt = load_tensorrt()
+    except VitrifyError as error:
+        return Finding(name=name, state="broken", detail=error.what, hint=error.hint or "")
+    gpu = gpu_or_none()
+    where = f"{gpu.name}, compute capability {gpu.compute_capability}" if gpu else "no GPU here"
+    what = "builds and runs" if gpu else "builds" if trt.release.compute_capabilities else "neither builds nor runs"
+    return Finding(
+        name=name, state="ok" if gpu or what == "builds" else "missing", detail=f"{trt.name} {what}; {where}"
+    )
 
 
 def _doubling_model() -> onnx.ModelProto:

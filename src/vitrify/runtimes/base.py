@@ -32,12 +32,16 @@ class RuntimeOptions:
         device: The runtime's own name for a device, such as cpu or cuda.
         like: A spec of the same model; tells a foreign checkpoint's architecture, head count and labels where its
             tensors do not. Artifacts carry their own and do not look at it.
+        trusted: Run a TensorRT plan that has no manifest. A plan can carry code: only what you made yourself.
+        cuda_graphs: Whether TensorRT runs repeated batch sizes as recorded graphs, which small batches are faster with.
     """
 
     precision: Precision = "fp32"
     threads: int | None = None
     device: str = "cpu"
     like: ModelSpec | None = None
+    trusted: bool = False
+    cuda_graphs: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +183,16 @@ class Runtime(abc.ABC):
         """The spec of the open model."""
         return read_spec(self.path)
 
-    @classmethod
-    def versions(cls) -> dict[str, str]:
+    @property
+    def hardware(self) -> str:
+        """What the open model runs on, where that is not the processor."""
+        return ""
+
+    def fitting_batch(self, count: int) -> int:
+        """The batch size to run `count` images with: `count`, or the nearest that the artifact accepts."""
+        return count
+
+    def versions(self) -> dict[str, str]:
         """The libraries that this runtime consists of, with their versions."""
         return {}
 

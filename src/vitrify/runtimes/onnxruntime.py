@@ -61,8 +61,7 @@ class OnnxRuntime(Runtime):
         except Exception as error:
             raise RuntimeFailureError("ONNX Runtime failed on a batch", got=_first_line(error)) from error
 
-    @classmethod
-    def versions(cls) -> dict[str, str]:
+    def versions(self) -> dict[str, str]:
         """The version of onnxruntime."""
         return {"onnxruntime": onnxruntime.__version__}
 

@@ -64,8 +64,7 @@ class OpenVinoRuntime(Runtime):
             raise RuntimeFailureError("OpenVINO failed on a batch", got=_last_line(error)) from error
         return {info.name: results[info.name] for info in self.describe().outputs}
 
-    @classmethod
-    def versions(cls) -> dict[str, str]:
+    def versions(self) -> dict[str, str]:
         """The version of openvino, without its build number."""
         return {"openvino": openvino.__version__.partition("-")[0]}
 

@@ -23,6 +23,7 @@ class RuntimeRow:
         suffixes: Files that it runs.
         package: The module that has to be importable.
         extra: Which extra of vitrify installs that module; empty where vitrify itself does.
+        or_packages: Other modules, one of which does as well.
     """
 
     name: str
@@ -30,11 +31,12 @@ class RuntimeRow:
     suffixes: tuple[str, ...]
     package: str
     extra: str = ""
+    or_packages: tuple[str, ...] = ()
 
     @property
     def installed(self) -> bool:
         """Whether its package can be imported, found out without importing it."""
-        return importlib.util.find_spec(self.package) is not None
+        return any(importlib.util.find_spec(name) is not None for name in (self.package, *self.or_packages))
 
     def load(self) -> type[Runtime]:
         """Imports the class.
@@ -56,6 +58,14 @@ CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".ckpt")
 RUNTIMES: tuple[RuntimeRow, ...] = (
     RuntimeRow("openvino", "vitrify.runtimes.openvino:OpenVinoRuntime", (".onnx",), "openvino"),
     RuntimeRow("onnxruntime", "vitrify.runtimes.onnxruntime:OnnxRuntime", (".onnx",), "onnxruntime"),
+    RuntimeRow(
+        "tensorrt",
+        "vitrify.runtimes.tensorrt:TensorRtRuntime",
+        (".engine", ".plan"),
+        "tensorrt",
+        "tensorrt",
+        ("tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings"),
+    ),
     RuntimeRow("torch", "vitrify.runtimes.torch:TorchRuntime", CHECKPOINT_SUFFIXES, "torch", "train"),
 )
 """In the order of preference that `auto` follows."""

@@ -11,7 +11,7 @@ from vitrify.spec import ModelSpec
 
 
 def infer_logits(runtime: Runtime, spec: ModelSpec, tensors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Runs preprocessed images.
+    """Runs preprocessed images, split and padded where the artifact accepts certain batch sizes only.
 
     Args:
         runtime: Open.
@@ -24,6 +24,11 @@ def infer_logits(runtime: Runtime, spec: ModelSpec, tensors: npt.NDArray[np.floa
     Raises:
         RuntimeFailureError: The tensors do not fit the model, or the runtime failed.
     """
+    size = runtime.fitting_batch(len(tensors))
+    if size != len(tensors):
+        parts = [tensors[start : start + size] for start in range(0, len(tensors), size)]
+        filled = [np.pad(part, [(0, size - len(part)), (0, 0), (0, 0), (0, 0)]) for part in parts]
+        return np.concatenate([infer_logits(runtime, spec, part) for part in filled])[: len(tensors)]
     outputs = runtime.infer({spec.input.name: tensors.astype(spec.input.dtype, copy=False)})
     return outputs[spec.output.name].astype(np.float32, copy=False)
 

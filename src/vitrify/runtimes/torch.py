@@ -65,8 +65,7 @@ class TorchRuntime(Runtime):
         borrowed = like.labels if like and known is None and len(like.labels) == self._checkpoint.num_classes else None
         return spec_from_checkpoint(self._checkpoint, labels=borrowed)
 
-    @classmethod
-    def versions(cls) -> dict[str, str]:
+    def versions(self) -> dict[str, str]:
         """The version of torch."""
         return {"torch": torch.__version__}
 

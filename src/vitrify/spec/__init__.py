@@ -29,10 +29,11 @@ from vitrify.spec.model_spec import (
     Task,
     Verification,
 )
-from vitrify.spec.storage import read_spec
+from vitrify.spec.storage import MANIFEST_SUFFIX, read_spec
 
 __all__ = [
     "GOLDEN_RECIPES",
+    "MANIFEST_SUFFIX",
     "MIN_IMAGES",
     "SPEC_KEY",
     "SPEC_VERSION",

@@ -26,17 +26,18 @@ def encode(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def decode(kind: type[T], data: Any) -> T:
+def decode(kind: type[T], data: Any, *, root: str = "spec") -> T:
     """Makes a `kind` from JSON values.
 
     Args:
         kind: A dataclass whose fields are scalars, literals, tuples, dicts, unions of those, or such dataclasses.
         data: What `json.loads` gave.
+        root: What the data is, for messages: the first word of every path.
 
     Raises:
         SpecError: A missing or unknown field or a value of another type, with the path of the field.
     """
-    result: T = _decode(kind, data, "spec")
+    result: T = _decode(kind, data, root)
     return result
 
 
@@ -76,10 +77,10 @@ def _decode_dataclass(kind: Any, data: Any, path: str) -> Any:
     )
     if unknown or missing:
         raise SpecError(
-            f"the model spec does not have the right fields at {path}",
+            f"the {_called(path)} does not have the right fields at {path}",
             got=", ".join([f"unknown {name}" for name in unknown] + [f"no {name}" for name in missing]),
             expected=", ".join(fields),
-            hint="export the artifact again with this vitrify",
+            hint="make the artifact again with this vitrify",
         )
     hints = _hints(kind)
     return kind(**{name: _decode(hints[name], item, f"{path}.{name}") for name, item in data.items()})
@@ -120,7 +121,12 @@ def _decode_tuple(kind: Any, data: Any, path: str) -> tuple[Any, ...]:
 def _mismatch(path: str, data: Any, expected: str) -> SpecError:
     text = repr(data)
     return SpecError(
-        f"the model spec has a wrong value at {path}",
+        f"the {_called(path)} has a wrong value at {path}",
         got=text if len(text) < 80 else text[:77] + "...",
         expected=expected,
     )
+
+
+def _called(path: str) -> str:
+    root = path.split(".", maxsplit=1)[0].partition("[")[0]
+    return "model spec" if root == "spec" else root

@@ -299,6 +299,10 @@ class ModelSpec:
         """`(channels, height, width)` of one image."""
         return self.input.channels, self.input.height, self.input.width
 
+    def computed_in(self, asked: Precision) -> Precision:
+        """What a runtime that was asked for a precision computes in: asked for fp32, it keeps to the graph's types."""
+        return self.precision if asked == "fp32" else asked
+
     def to_json(self) -> str:
         """The spec as JSON text, the form that travels in files."""
         return json.dumps(encode(self), ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -12,6 +12,9 @@ from typing import BinaryIO
 from vitrify.errors import ArtifactError, SpecMissingError
 from vitrify.spec.model_spec import SPEC_KEY, ModelSpec
 
+MANIFEST_SUFFIX = ".json"
+"""A TensorRT plan stays plain, so that its spec stands beside it: `model.engine.json`, under the key `spec`."""
+
 _SPEC_LIMIT_BYTES = 64 << 20
 """More than any true header: a hostile length must not become an allocation."""
 
@@ -20,7 +23,7 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
     """Reads the spec that travels inside an artifact.
 
     Args:
-        path: `.onnx` or `.safetensors`.
+        path: `.onnx` or `.safetensors`; or `.engine` or `.plan`, with its manifest beside it.
 
     Raises:
         ArtifactError: No such file, a directory, another kind of file, or a truncated one.
@@ -28,7 +31,12 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
         SpecError, SpecVersionError: A spec that cannot be used.
     """
     path = Path(path)
-    readers = {".onnx": _read_onnx_metadata, ".safetensors": _read_safetensors_metadata}
+    readers = {
+        ".onnx": _read_onnx_metadata,
+        ".safetensors": _read_safetensors_metadata,
+        ".engine": _read_manifest,
+        ".plan": _read_manifest,
+    }
     if not path.exists():
         raise ArtifactError(f"no such file: {path}", hint="check the path")
     if path.is_dir():
@@ -49,6 +57,25 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
             hint="make the artifact with `vitrify export CHECKPOINT -o model.onnx`, which writes the spec into it",
         )
     return ModelSpec.from_json(metadata[SPEC_KEY])
+
+
+def _read_manifest(file: BinaryIO, path: Path) -> dict[str, str]:
+    beside = path.with_name(path.name + MANIFEST_SUFFIX)
+    if not beside.exists():
+        raise SpecMissingError(
+            f"{path} has no manifest",
+            expected=f"{beside} beside it",
+            hint=f"vitrify build MODEL.onnx -o {path}, which writes both",
+        )
+    try:
+        if beside.stat().st_size > _SPEC_LIMIT_BYTES:
+            raise ValueError(f"{beside.stat().st_size} bytes")
+        data = json.loads(beside.read_text(encoding="utf-8"))
+        return {SPEC_KEY: json.dumps(data["spec"])}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(
+            f"{beside} is no manifest of an engine", got=error, hint="build the engine again"
+        ) from error
 
 
 def _read_safetensors_metadata(file: BinaryIO, path: Path) -> dict[str, str]:

@@ -61,6 +61,7 @@ def verify_artifact(
     checks: list[Check] = []
     spec: ModelSpec | None = None
     truths: tuple[Answered, ...] = ()
+    machine = ""
     for row in rows:
         with open_runtime(path, row.name, RuntimeOptions(precision=precision)) as candidate:
             if spec is None:
@@ -74,8 +75,10 @@ def verify_artifact(
                         probes = _probes(spec, images, only_images=reference is None)
                         truths += answer(infer_with(truth, truth.spec), probes, progress=progress)
             versions |= candidate.versions()
+            machine = candidate.hardware
+            arithmetic = spec.computed_in(precision)
             judged = Candidate(
-                runtime=row.name, precision=precision, infer=infer_with(candidate, spec), gate=gate_for(precision)
+                runtime=row.name, precision=arithmetic, infer=infer_with(candidate, spec), gate=gate_for(arithmetic)
             )
             checks += judge(judged, truths, progress=progress)
     if not checks:
@@ -86,7 +89,7 @@ def verify_artifact(
             hint=f"vitrify verify {path} --reference CHECKPOINT",
         )
     names = (["golden vectors"] if spec and spec.golden else []) + ([Path(reference).name] if reference else [])
-    return record(" and ".join(names) or "its own fp32", checks, versions)
+    return record(" and ".join(names) or "its own fp32", checks, versions, machine=machine)
 
 
 def _golden(spec: ModelSpec) -> tuple[Answered, ...]:

@@ -180,7 +180,7 @@ def evaluate(
     return Evaluation(
         artifact=str(classifier.path),
         runtime=classifier.runtime.name,
-        precision=classifier.runtime.options.precision,
+        precision=classifier.spec.computed_in(classifier.runtime.options.precision),
         data=str(folder.root),
         count=count,
         top1=right / count,

@@ -13,6 +13,9 @@ FP32_GATE = Gate(absolute=1e-4, relative=1e-3, top1_agreement=1.0)
 BF16_GATE = Gate(absolute=0.1, relative=0.05, top1_agreement=0.99)
 """For bf16 arithmetic, whose 8 bits of mantissa round each product to 0.4%: 99% of the answers must stay."""
 
+FP16_GATE = Gate(absolute=0.05, relative=0.02, top1_agreement=0.99)
+"""For fp16 arithmetic, whose 11 bits of mantissa round each product to 0.05%, and whose sums may be as short."""
+
 _NO_NUMBER = 1e30
 
 Logits = npt.NDArray[np.float32]

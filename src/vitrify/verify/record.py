@@ -12,18 +12,19 @@ from vitrify.errors import GateError
 from vitrify.spec import Check, Verification
 
 
-def record(reference: str, checks: Sequence[Check], versions: dict[str, str]) -> Verification:
+def record(reference: str, checks: Sequence[Check], versions: dict[str, str], *, machine: str = "") -> Verification:
     """Puts measured checks together with when, where and with what they were measured.
 
     Args:
         reference: What the artifact was compared with.
         checks: What was measured.
         versions: Of the runtimes that took part.
+        machine: What ran it, where that is not the processor.
     """
     return Verification(
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         reference=reference,
-        machine=processor_name(),
+        machine=machine or processor_name(),
         versions={"vitrify": vitrify.__version__, "python": platform.python_version(), **versions},
         checks=tuple(checks),
     )

@@ -16,7 +16,7 @@ from torch import nn
 
 from vitrify import __version__
 from vitrify.checkpoints import Checkpoint, Overrides, load_checkpoint, spec_from_checkpoint
-from vitrify.conversion import EXPORTERS, check_form, embed_spec, simplify
+from vitrify.conversion import EXPORTERS, OPSET, OPSETS, check_form, embed_spec, simplify
 from vitrify.errors import GateError, OptionError, StorageError, VitrifyError
 from vitrify.files import atomic_path, no_room, sha256_of
 from vitrify.pixels import ImageSource
@@ -85,6 +85,7 @@ def onnx_from_checkpoint(
     images: Sequence[ImageSource] = (),
     labels: tuple[str, ...] | None = None,
     exporter: str = "auto",
+    opset: int = OPSET,
     overrides: Overrides | None = None,
     progress: Progress = SILENT,
 ) -> ExportResult:
@@ -96,6 +97,7 @@ def onnx_from_checkpoint(
         images: Real images to compare on; bf16 is judged, and later used by `auto`, only with at least 32 of them.
         labels: One name a class, where the checkpoint does not tell.
         exporter: `auto` tries dynamo and then torchscript; or one of them.
+        opset: 18, or 16 for TensorRT 8.5, which torchscript alone writes.
         overrides: What the user decides about the checkpoint.
         progress: Told of each step.
 
@@ -110,6 +112,11 @@ def onnx_from_checkpoint(
         raise OptionError(f"cannot export to {output}", got=f"the suffix {output.suffix!r}", expected=".onnx")
     if exporter != "auto" and exporter not in EXPORTERS:
         raise OptionError(f"no exporter is called {exporter!r}", expected=", ".join(["auto", *EXPORTERS]))
+    if opset not in OPSETS or (opset != OPSET and exporter == "dynamo"):
+        raise OptionError(
+            f"cannot export opset {opset} with {exporter}", expected="18, or 16 with torchscript", hint="leave both out"
+        )
+    names = ("torchscript",) if opset != OPSET else tuple(EXPORTERS) if exporter == "auto" else (exporter,)
     loaded = load_checkpoint(checkpoint, overrides=overrides or Overrides(), progress=progress)
     reference = _torch_infer(loaded.model)
     spec = _described(loaded, Path(checkpoint), labels, reference)
@@ -117,11 +124,11 @@ def onnx_from_checkpoint(
     layer_norms = _count_layer_norms(loaded.model, spec)
 
     failures: list[str] = []
-    for name in EXPORTERS if exporter == "auto" else (exporter,):
+    for name in names:
         progress.say(f"exporting with {name}")
         try:
-            proto = simplify(EXPORTERS[name](loaded.model, spec))
-            check_form(proto, spec, layer_norms=layer_norms)
+            proto = simplify(EXPORTERS[name](loaded.model, spec, opset))
+            check_form(proto, spec, layer_norms=layer_norms, opset=opset)
             checks, versions, columns = _judge(proto, spec, reference, truths, progress)
             failed = [check for check in checks if not check.passed and check.precision == "fp32"]
             if failed:

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Checks an engine's runtime on this machine's GPU: what a stand-in for TensorRT cannot say.
+
+    python scripts/check_engine.py model.engine
+
+Prints a line a check and ends with 1 where one failed. Needs vitrify, NumPy, TensorRT and cuda-bindings.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from vitrify.engines import manifest_path
+from vitrify.engines.arrays import DeviceArray
+from vitrify.engines.device import cuda
+from vitrify.errors import DeviceError, EngineError, RuntimeFailureError, VitrifyError
+from vitrify.runtimes import RuntimeOptions, infer_logits
+from vitrify.runtimes.tensorrt import TensorRtRuntime
+from vitrify.spec import golden_batch, golden_logits
+
+
+def images(runtime: TensorRtRuntime, count: int) -> np.ndarray:
+    shape = (count, *runtime.spec.input_shape)
+    return np.random.default_rng(count).standard_normal(shape, dtype=np.float32)
+
+
+def closeness(runtime: TensorRtRuntime, answer: np.ndarray, truth: np.ndarray) -> str:
+    error = float(np.abs(answer - truth).max() / np.abs(truth).max())
+    limit = 1e-3 if runtime.spec.precision == "fp32" else 5e-2
+    assert error < limit, f"relative error {error:.2g}, at most {limit} allowed"
+    return f"relative error {error:.2g}"
+
+
+def golden_vectors(path: Path) -> str:
+    with TensorRtRuntime(path) as runtime:
+        spec = runtime.spec
+        return closeness(runtime, infer_logits(runtime, spec, golden_batch(spec)), golden_logits(spec))
+
+
+def graphs_change_nothing(path: Path) -> str:
+    with TensorRtRuntime(path) as one, TensorRtRuntime(path, RuntimeOptions(cuda_graphs=False)) as other:
+        sizes = [n for n in (1, 2, 3, 8, 1, 8, 64) if one.fitting_batch(n) == n] or [one.fitting_batch(1)]
+        worst = 0.0
+        for size in sizes:
+            batch = {one.describe().inputs[0].name: images(one, size)}
+            name = one.describe().outputs[0].name
+            plain = other.infer(batch)[name]
+            for _ in range(4):  # plain, recorded, replayed, replayed
+                worst = max(worst, float(np.abs(one.infer(batch)[name] - plain).max()))
+        assert worst <= 1e-3 * float(np.abs(plain).max()), worst
+        return f"batches {sizes}: largest difference {worst:.2g}"
+
+
+def threads_share(path: Path) -> str:
+    with TensorRtRuntime(path) as runtime, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        spec = runtime.spec
+        batches = [images(runtime, 1 + n % 4) for n in range(48)]
+        alone = [infer_logits(runtime, spec, batch) for batch in batches]
+        together = list(pool.map(lambda batch: infer_logits(runtime, spec, batch), batches))
+        worst = max(float(np.abs(a - b).max()) for a, b in zip(alone, together, strict=True))
+        assert worst <= 1e-2 * max(float(np.abs(a).max()) for a in alone), worst
+        return f"48 batches, 4 threads: largest difference {worst:.2g}"
+
+
+def allocates_nothing_when_warm(path: Path) -> str:
+    from cuda.bindings import runtime as cudart
+
+    with TensorRtRuntime(path) as runtime:
+        name = runtime.describe().inputs[0].name
+        batch = {name: images(runtime, runtime.fitting_batch(8))}
+        for _ in range(5):
+            runtime.infer(batch)
+        before = cudart.cudaMemGetInfo()[1]
+        for _ in range(500):
+            runtime.infer(batch)
+        after = cudart.cudaMemGetInfo()[1]
+        assert before == after, f"{before - after} bytes"
+        return "500 inferences, not a byte of GPU memory"
+
+
+def stays_on_the_device(path: Path) -> str:
+    with TensorRtRuntime(path) as runtime:
+        gpu, batch = cuda(), images(runtime, runtime.fitting_batch(4))
+        source, target = runtime.describe().inputs[0], runtime.describe().outputs[0]
+        truth = runtime.infer({source.name: batch})[target.name]
+        into = DeviceArray(address=gpu.allocate(truth.nbytes), shape=truth.shape, dtype=truth.dtype.name)
+        stream, address, answer = gpu.create_stream(), gpu.allocate(batch.nbytes), np.zeros_like(truth)
+        given = DeviceArray(address=address, shape=batch.shape, dtype="float32")
+        for _ in range(4):
+            gpu.copy(address, batch.ctypes.data, batch.nbytes, stream)
+            runtime.infer_on_device({source.name: given}, stream=stream, outputs={target.name: into})
+            gpu.copy(answer.ctypes.data, into.address, answer.nbytes, stream)
+            gpu.synchronize(stream)
+            error = float(np.abs(answer - truth).max())
+            assert error <= 1e-3 * float(np.abs(truth).max()), error
+        return "device arrays in and out give what host arrays give"
+
+
+def refusals(path: Path) -> str:
+    with tempfile.TemporaryDirectory() as folder, TensorRtRuntime(path) as runtime:
+        high = max(profile.max for profile in runtime.profiles)
+        too_many = {runtime.describe().inputs[0].name: images(runtime, high + 1)}
+        alone, damaged = Path(folder) / "alone.engine", Path(folder) / "damaged.engine"
+        shutil.copy(path, alone)
+        damaged.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        shutil.copy(manifest_path(path), manifest_path(damaged))
+        cases: list[tuple[type[VitrifyError], Callable[[], object]]] = [
+            (RuntimeFailureError, lambda: runtime.infer(too_many)),
+            (EngineError, lambda: TensorRtRuntime(alone).open()),
+            (EngineError, lambda: TensorRtRuntime(damaged).open()),
+            (EngineError, lambda: TensorRtRuntime(damaged, RuntimeOptions(trusted=True)).open()),
+            (DeviceError, lambda: cuda().allocate(1 << 50)),
+        ]
+        for kind, call in cases:
+            try:
+                call()
+            except kind as error:
+                print("   ", str(error).replace("\n", "\n    "))
+            else:
+                raise AssertionError(f"no {kind.__name__}")
+        TensorRtRuntime(alone, RuntimeOptions(trusted=True)).open().close()
+        return f"{len(cases)} of {len(cases)}, and a trusted plan without a manifest runs"
+
+
+CHECKS = (
+    golden_vectors,
+    graphs_change_nothing,
+    threads_share,
+    allocates_nothing_when_warm,
+    stays_on_the_device,
+    refusals,
+)
+
+
+def main() -> int:
+    path, failed = Path(sys.argv[1]), 0
+    for check in CHECKS:
+        try:
+            print(f"ok   {check.__name__}: {check(path)}", flush=True)
+        except Exception:
+            failed += 1
+            print(f"FAIL {check.__name__}\n{traceback.format_exc()}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

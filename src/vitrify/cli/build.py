@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from vitrify.cli.console import TerminalProgress, out, print_json
+from vitrify.cli.options import JsonFlag
+from vitrify.cli.tables import engine_table, verification_table
+
+
+def build(
+    model: Path,
+    /,
+    *,
+    output: Annotated[str | None, Parameter(name=["--output", "-o"])] = None,
+    rebuild: Annotated[bool, Parameter(negative="")] = False,
+    tensorrt: Literal["auto", "full", "rtx"] = "auto",
+    compute_capability: tuple[str, ...] = (),
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8"] = "auto",
+    profile: tuple[str, ...] = ("1:8:64",),
+    tf32: Annotated[bool, Parameter(negative="")] = False,
+    workspace_mib: int | None = None,
+    optimization_level: int | None = None,
+    timing_cache: str = "auto",
+    version_compatible: Annotated[bool, Parameter(negative="")] = False,
+    hardware_compatible: Literal["none", "ampere+", "same-compute-capability"] = "none",
+    tactic_sources: tuple[str, ...] = (),
+    images: tuple[str, ...] = (),
+    max_images: int = 256,
+    json: JsonFlag = False,
+) -> int:
+    """Build a TensorRT engine from an ONNX file, with a manifest beside it.
+
+    The engine appears only when it was built in the precision that was asked for and, where it is for this GPU, gives
+    the ONNX file's answers. TensorRT-RTX compiles for GPUs that are not here; `vitrify verify` on the target compares.
+
+    Example: `vitrify build flowers.onnx -o flowers.engine --tensorrt rtx --compute-capability 8.9`
+
+    Args:
+        model: An ONNX file; with --rebuild, an engine.
+        output: The engine: .engine or .plan.
+        rebuild: Build an engine again for this machine, from the ONNX file and with the options in its manifest.
+        tensorrt: full is TensorRT itself, rtx is TensorRT-RTX; auto takes the first where both are installed.
+        compute_capability: GPUs to compile for, with TensorRT-RTX: 8.9 is an RTX 4090, 12.0 an RTX 5090.
+        precision: auto takes the graph's own. TensorRT 8 makes fp16 of fp32, with LayerNorm and softmax in fp32.
+        profile: Smallest, usual and largest batch, one profile or several.
+        tf32: Permit products of fp32 numbers with 10 bits of mantissa.
+        workspace_mib: Most scratch memory for a layer, in MiB.
+        optimization_level: 0, quick, to 5, thorough.
+        timing_cache: Folder of timing caches; auto is in the user's cache folder, none keeps nothing.
+        version_compatible: The engine also runs on later minor versions of TensorRT.
+        hardware_compatible: Other GPUs than this one that the engine shall run on.
+        tactic_sources: Libraries that kernels may come from, such as CUBLAS_LT.
+        images: Real images to compare on: files, folders or globs.
+        max_images: Of those, compare on at most this many, evenly spread.
+        json: Print the result as JSON on stdout.
+    """
+    from vitrify.classifier import expand_sources, pick_evenly
+    from vitrify.engines import BuildConfig, Profile
+    from vitrify.errors import OptionError
+    from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
+
+    progress, chosen = TerminalProgress(), pick_evenly(expand_sources(images), max_images)
+    if rebuild:
+        result = engine_from_manifest(model, images=chosen, progress=progress)
+    elif output is None:
+        raise OptionError("vitrify build needs the engine's name", expected="-o MODEL.engine")
+    else:
+        config = BuildConfig(
+            tensorrt=tensorrt,
+            precision=precision,
+            profiles=tuple(Profile.parse(text) for text in profile),
+            tf32=tf32,
+            workspace_mib=workspace_mib,
+            optimization_level=optimization_level,
+            timing_cache=timing_cache,
+            version_compatible=version_compatible,
+            hardware_compatible=hardware_compatible,
+            compute_capabilities=compute_capability,
+            tactic_sources=tactic_sources,
+        )
+        result = engine_from_onnx(model, output, config=config, images=chosen, progress=progress)
+    if json:
+        print_json(result)
+        return 0
+    out.print(engine_table(result.manifest, title=str(result.path)))
+    if result.manifest.verification is not None:
+        out.print(verification_table(result.manifest.verification))
+    for note in result.notes:
+        out.print(f"note: {note}")
+    out.print(
+        f"wrote {result.path}  {result.manifest.plan_bytes / 1e6:.1f} MB in {result.manifest.build_seconds:.0f} s"
+    )
+    return 0

@@ -1,0 +1,186 @@
+"""What differs between the releases of TensorRT, in one table. Everything else asks the table.
+
+| | 8.5 | 8.6 | 10 | 11 | RTX |
+| --- | --- | --- | --- | --- | --- |
+| types come from | flags | flags | graph | graph | graph |
+| LayerNormalization in the parser | no | yes | yes | yes | yes |
+| optimisation level, version- and hardware-compatibility | no | yes | yes | yes | by GPU targets |
+| progress and cancellation | no | no | yes | yes | yes |
+| several contexts on one optimisation profile | no | no | yes | yes | yes |
+| builds without a GPU | no | no | no | no | yes |
+
+Sources: each release's notes and Python API pages at https://docs.nvidia.com/deeplearning/tensorrt, and the bindings of
+8.5.3 and RTX 1.7 themselves.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vitrify.errors import MissingExtraError, OptionError
+
+Flavour = Literal["full", "rtx"]
+"""`full`: TensorRT itself, which times kernels on the GPU. `rtx`: TensorRT-RTX, which compiles ahead for named GPUs."""
+
+FlavourChoice = Literal["auto", "full", "rtx"]
+
+MODULES: dict[Flavour, tuple[str, ...]] = {
+    "full": ("tensorrt", "tensorrt_bindings"),
+    "rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
+"""Python modules of each flavour, in the order in which they are tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A line of releases that can do the same.
+
+    Attributes:
+        name: For messages.
+        flavour: Which TensorRT.
+        since: First version, major and minor.
+        explicit_batch_flag: A network has to be told that its batch axis is an axis.
+        strongly_typed: The graph says the types; there are no precision flags. Else flags permit reduced precisions.
+        layer_normalization: The parser knows ONNX's LayerNormalization (opset 17); without it, export at opset 16.
+        optimization_level: `IBuilderConfig.builder_optimization_level`.
+        version_compatible: `BuilderFlag.VERSION_COMPATIBLE`.
+        hardware_compatible: `IBuilderConfig.hardware_compatibility_level` for GPUs other than the builder's own.
+        compute_capabilities: A plan is compiled for named compute capabilities, without any GPU.
+        progress_monitor: `IProgressMonitor`: progress, and a way to stop a build.
+        timing_cache: Kernels are timed, and the times can be kept.
+        profile_sharing: Several contexts of an engine may use one profile; else each needs an engine of its own.
+    """
+
+    name: str
+    flavour: Flavour = "full"
+    since: tuple[int, int]
+    explicit_batch_flag: bool = False
+    strongly_typed: bool = True
+    layer_normalization: bool = True
+    optimization_level: bool = True
+    version_compatible: bool = True
+    hardware_compatible: bool = True
+    compute_capabilities: bool = False
+    progress_monitor: bool = True
+    timing_cache: bool = True
+    profile_sharing: bool = True
+
+
+RELEASES: tuple[Release, ...] = (
+    Release(
+        name="TensorRT-RTX",
+        flavour="rtx",
+        since=(1, 0),
+        hardware_compatible=False,
+        compute_capabilities=True,
+        timing_cache=False,  # kernels are chosen without being timed
+    ),
+    Release(name="TensorRT 11", since=(11, 0)),
+    Release(name="TensorRT 10", since=(10, 0)),
+    Release(
+        name="TensorRT 8.6",
+        since=(8, 6),
+        explicit_batch_flag=True,
+        strongly_typed=False,
+        progress_monitor=False,
+        profile_sharing=False,  # 8.6 has it as a preview, which the build would have to ask for
+    ),
+    Release(
+        name="TensorRT 8.5",
+        since=(8, 5),
+        explicit_batch_flag=True,
+        strongly_typed=False,
+        layer_normalization=False,
+        optimization_level=False,
+        version_compatible=False,
+        hardware_compatible=False,
+        progress_monitor=False,
+        profile_sharing=False,
+    ),
+)
+"""Newest first in each flavour."""
+
+
+@dataclass(frozen=True)
+class TensorRt:
+    """An imported binding and what it can do.
+
+    Attributes:
+        module: NVIDIA's module; the API that all releases share is called on it directly.
+        release: The row of the table.
+        version: As the binding says it, such as `8.5.3.1`.
+    """
+
+    module: Any
+    release: Release
+    version: str
+
+    @property
+    def name(self) -> str:
+        """Product and version, for messages and records."""
+        return f"{'TensorRT-RTX' if self.release.flavour == 'rtx' else 'TensorRT'} {self.version}"
+
+    def flag(self, enum: str, member: str) -> Any:
+        """An enum's member, or None where this release does not have it."""
+        return getattr(getattr(self.module, enum, None), member, None)
+
+
+def release_of(flavour: Flavour, version: str) -> Release:
+    """The row of a version.
+
+    Raises:
+        OptionError: Older than every row.
+    """
+    numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
+    for release in RELEASES:
+        if release.flavour == flavour and tuple(numbers) >= release.since:
+            return release
+    oldest = [release.name for release in RELEASES if release.flavour == flavour][-1]
+    raise OptionError("this TensorRT is too old", got=version, expected=f"{oldest} or newer")
+
+
+def installed(choice: FlavourChoice = "auto") -> bool:
+    """Whether a binding can be found, without importing it."""
+    return _find(choice) is not None
+
+
+def load_tensorrt(choice: FlavourChoice = "auto") -> TensorRt:
+    """Imports a binding.
+
+    Args:
+        choice: `auto` takes TensorRT itself where it is installed, else TensorRT-RTX.
+
+    Raises:
+        MissingExtraError: It is not installed, or its libraries are not.
+        OptionError: A release that is too old.
+    """
+    found = _find(choice)
+    if found is None:
+        wanted = "TensorRT-RTX" if choice == "rtx" else "TensorRT"
+        raise MissingExtraError(f"{wanted} is not installed", extra="tensorrt", package=MODULES[_first(choice)][0])
+    flavour, name = found
+    try:
+        module = importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise MissingExtraError(
+            f"{name} is installed, and its libraries cannot be loaded: {error}", extra="tensorrt", package=name
+        ) from error
+    version = str(getattr(module, "__version__", "0.0"))
+    return TensorRt(module, release_of(flavour, version), version)
+
+
+def _first(choice: FlavourChoice) -> Flavour:
+    return "rtx" if choice == "rtx" else "full"
+
+
+def _find(choice: FlavourChoice) -> tuple[Flavour, str] | None:
+    for flavour, names in MODULES.items():
+        if choice in ("auto", flavour):
+            for name in names:
+                if importlib.util.find_spec(name) is not None:
+                    return flavour, name
+    return None

@@ -1,0 +1,42 @@
+"""Kernel times on disk, so that the second build of a model takes seconds."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from vitrify.engines.config import BuildConfig
+from vitrify.engines.device import Gpu
+from vitrify.engines.releases import TensorRt
+from vitrify.files import atomic_write
+
+
+def timing_cache_path(config: BuildConfig, trt: TensorRt, gpu: Gpu) -> Path | None:
+    """The file for this version and GPU, or None where nothing is kept.
+
+    A time measured by another build of TensorRT or on another GPU says nothing, so that both are in the name.
+    """
+    if config.timing_cache == "none" or not trt.release.timing_cache:
+        return None
+    folder = Path(config.timing_cache)
+    if config.timing_cache == "auto":
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitrify" / "tensorrt"
+    key = f"{trt.version}-{gpu.name}-sm{gpu.compute_capability.replace('.', '')}"
+    return folder / f"{re.sub(r'[^A-Za-z0-9.]+', '_', key)}.timing"
+
+
+def load_timing_cache(builder_config: Any, path: Path) -> None:
+    """Gives a build the times that are known; a file that TensorRT refuses counts as none."""
+    known = path.read_bytes() if path.is_file() else b""
+    cache = builder_config.create_timing_cache(known)
+    if cache is None or not builder_config.set_timing_cache(cache, False):
+        builder_config.set_timing_cache(builder_config.create_timing_cache(b""), False)
+
+
+def save_timing_cache(builder_config: Any, path: Path) -> None:
+    """Keeps the times for the next build."""
+    cache = builder_config.get_timing_cache()
+    if cache is not None:
+        atomic_write(path, bytes(cache.serialize()))

@@ -1,0 +1,203 @@
+"""TensorRT and TensorRT-RTX on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vitrify.engines import Manifest, load_tensorrt, read_manifest, require_fit, require_intact
+from vitrify.engines.arrays import DeviceArray
+from vitrify.engines.config import Profile
+from vitrify.engines.device import cuda
+from vitrify.engines.session import Session
+from vitrify.engines.tensors import profiles_of, tensors_of
+from vitrify.engines.watching import BuildLog
+from vitrify.errors import ArtifactError, EngineError, OptionError, RuntimeFailureError
+from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
+
+
+class TensorRtRuntime(Runtime):
+    """Runs an engine on the GPU, one context and stream a concurrent call.
+
+    The engine's arithmetic was decided when it was built; `precision` stays fp32, which is: as built. Batch sizes have
+    to lie inside a profile of the engine.
+    """
+
+    name = "tensorrt"
+    precisions = ("fp32",)
+
+    def _open(self) -> None:
+        if self.options.device not in ("cpu", "cuda"):  # cpu is the default of every runtime's options
+            raise OptionError("this runtime runs on the first visible GPU", got=self.options.device, expected="cuda")
+        if not self.path.is_file():
+            raise ArtifactError(f"no such file: {self.path}", hint="check the path")
+        self.manifest: Manifest | None = None
+        if not self.options.trusted:
+            self.manifest = read_manifest(self.path)
+            require_intact(self.path, self.manifest)
+        self._trt = load_tensorrt(self.manifest.flavour if self.manifest else "auto")
+        self._cuda = cuda()
+        gpu = self._cuda.gpu()
+        if self.manifest is not None:
+            require_fit(self.path, self.manifest, self._trt, gpu)
+        self._log = BuildLog()
+        self._logger = self._log.logger(self._trt)
+        self._runtime = self._trt.module.Runtime(self._logger)
+        if self.manifest is not None and self.manifest.config.version_compatible:
+            self._runtime.engine_host_code_allowed = True
+        self._engine = self._load_engine()
+        self._tensors = tensors_of(self._trt, self._engine)
+        self._profiles = profiles_of(self._trt, self._engine)
+        self._lock = threading.Lock()
+        self._idle: dict[int, list[Session]] = {index: [] for index in range(len(self._profiles))}
+        self._taken: set[int] = set()
+        self._by_batch: dict[int, int] = {}  # the profile of each batch size that was asked for
+        # The first worker now: what does not fit into the GPU should not show at the first request.
+        self._idle[0].append(self._session(0))
+
+    def _load_engine(self) -> Any:
+        engine = self._runtime.deserialize_cuda_engine(self.path.read_bytes())
+        if engine is None:
+            raise EngineError(
+                f"{self._trt.name} refuses {self.path}",
+                got="\n       ".join(dict.fromkeys(self._log.errors)) or "no reason given",
+                hint=f"vitrify build {self.path} --rebuild" if self.manifest else "build it again on this machine",
+            )
+        return engine
+
+    def _close(self) -> None:
+        for sessions in self._idle.values():
+            for session in sessions:
+                session.close()
+        self._idle = {}
+        del self._engine, self._runtime, self._logger
+
+    def _describe(self) -> Signature:
+        infos = {
+            kind: tuple(
+                TensorInfo(name=tensor.name, dtype=tensor.dtype, shape=(None, *tensor.shape))
+                for tensor in self._tensors
+                if tensor.is_input == kind
+            )
+            for kind in (True, False)
+        }
+        return Signature(inputs=infos[True], outputs=infos[False])
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """Batch sizes that the open engine accepts."""
+        return self._profiles
+
+    def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
+        with self.session(len(next(iter(batch.values())))) as session:
+            return session.run(batch)
+
+    def infer_on_device(
+        self, batch: Mapping[str, Any], *, stream: int = 0, outputs: Mapping[str, Any] | None = None
+    ) -> dict[str, DeviceArray]:
+        """Runs a batch that is on the GPU already, without copying, and without waiting once its graph is recorded.
+
+        Args:
+            batch: An array for each input, with `__cuda_array_interface__` or `__dlpack__`, C-contiguous, of the dtype
+                and shape that `describe` tells. It has to live until the stream has passed.
+            stream: The caller's CUDA stream: the work is ordered into it, before what it is given next.
+            outputs: Arrays to write to. Without them the result lies in the runtime's own memory, and the next batch
+                of the same size may overwrite it.
+
+        Returns:
+            An array on the GPU for each output, which PyTorch, CuPy and JAX read in place.
+
+        Raises:
+            RuntimeFailureError: A wrong name, dtype or shape, or TensorRT failed.
+        """
+        given = {name: DeviceArray.of(array) for name, array in batch.items()}
+        into = {name: DeviceArray.of(array) for name, array in (outputs or {}).items()}
+        signature = self.describe()
+        inputs, outputs_of = ({info.name: info for info in infos} for infos in (signature.inputs, signature.outputs))
+        if given.keys() != inputs.keys() or not into.keys() <= outputs_of.keys():
+            raise RuntimeFailureError(
+                "the batch does not have the model's tensors",
+                got=", ".join([*given, *into]) or "no arrays",
+                expected=", ".join([*inputs, *outputs_of]),
+            )
+        count = next(iter(given.values())).shape[0]
+        for arrays, infos in ((given, inputs), (into, outputs_of)):
+            for name, array in arrays.items():
+                info = infos[name]
+                if array.dtype != info.dtype or array.shape != (count, *info.shape[1:]):
+                    raise RuntimeFailureError(
+                        f"an array does not fit the model's {name}",
+                        got=f"{array.dtype} {list(array.shape)}",
+                        expected=str(info),
+                    )
+        with self.session(count) as session:
+            return session.run_on_device(given, stream=stream, outputs=into)
+
+    @contextlib.contextmanager
+    def session(self, batch: int) -> Iterator[Session]:
+        """Lends a worker for a batch size; makes one where all are busy.
+
+        Raises:
+            RuntimeFailureError: No profile has this batch size.
+            DeviceError: Not enough GPU memory for another worker.
+        """
+        index = self._by_batch.get(batch)
+        if index is None:
+            index = self._by_batch[batch] = self._profile_for(batch)
+        with self._lock:
+            lent = self._idle[index].pop() if self._idle[index] else None
+        session = lent or self._session(index)
+        try:
+            yield session
+        except BaseException:
+            session.close()  # what state it is in, nobody knows
+            raise
+        with self._lock:
+            self._idle[index].append(session)
+
+    def _session(self, index: int) -> Session:
+        with self._lock:
+            shared = self._trt.release.profile_sharing or index not in self._taken
+            self._taken.add(index)
+        return Session(
+            self._cuda,
+            self._trt,
+            self._engine if shared else self._load_engine(),
+            self._tensors,
+            index=index,
+            profile=self._profiles[index],
+            graphs=self.options.cuda_graphs,
+        )
+
+    def _profile_for(self, batch: int) -> int:
+        fitting = [index for index, profile in enumerate(self._profiles) if batch in profile]
+        if not fitting:
+            shown = ", ".join(f"{profile.min} to {profile.max}" for profile in self._profiles)
+            low, high = min(p.min for p in self._profiles), max(batch, *(p.max for p in self._profiles))
+            raise RuntimeFailureError(
+                f"the engine has no profile for a batch of {batch}",
+                got=batch,
+                expected=shown,
+                hint=f"split the batch, or build with --profile {min(low, batch)}:{batch}:{high}",
+            )
+        # The one that was tuned closest to this batch.
+        return min(fitting, key=lambda index: abs(self._profiles[index].opt - batch))
+
+    @property
+    def hardware(self) -> str:
+        """The GPU's name."""
+        return self._cuda.gpu().name
+
+    def fitting_batch(self, count: int) -> int:
+        """`count` where a profile has it; else the smallest larger batch, or the largest of all."""
+        if any(count in profile for profile in self._profiles):
+            return count
+        larger = [profile.min for profile in self._profiles if profile.min > count]
+        return min(larger) if larger else max(profile.max for profile in self._profiles)
+
+    def versions(self) -> dict[str, str]:
+        """The version of TensorRT or TensorRT-RTX, whichever runs the open engine."""
+        name = "tensorrt-rtx" if self._trt.release.flavour == "rtx" else "tensorrt"
+        return {name: self._trt.version}

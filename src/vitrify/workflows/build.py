@@ -1,0 +1,211 @@
+"""`vitrify build`: an ONNX file to a verified TensorRT engine with a manifest beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitrify import __version__
+from vitrify.engines import (
+    BuildConfig,
+    BuiltPlan,
+    Gpu,
+    Manifest,
+    TensorRt,
+    build_plan,
+    gpu_or_none,
+    load_tensorrt,
+    manifest_path,
+    read_manifest,
+)
+from vitrify.errors import EngineError, MissingExtraError, OptionError
+from vitrify.files import atomic_path, sha256_of
+from vitrify.pixels import ImageSource
+from vitrify.progress import SILENT, Progress
+from vitrify.runtimes import runtimes_for
+from vitrify.spec import ModelSpec, Precision, Verification, read_spec
+from vitrify.verify import require_passed, verify_artifact
+
+SUFFIXES = (".engine", ".plan")
+
+_NEXT = {
+    "fp16": "bf16, whose range is fp32's, or fp32",
+    "bf16": "fp16, which rounds less, or fp32",
+    "int8": "fp16, or fewer quantized blocks",
+    "fp8": "fp16, or fewer quantized blocks",
+}
+"""What to try where a precision did not hold its gate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildResult:
+    """What a build did.
+
+    Attributes:
+        path: The plan; its manifest is beside it.
+        manifest: What the manifest says.
+        notes: What the user should know.
+    """
+
+    path: Path
+    manifest: Manifest
+    notes: tuple[str, ...]
+
+
+def engine_from_onnx(
+    onnx: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    config: BuildConfig | None = None,
+    images: Sequence[ImageSource] = (),
+    progress: Progress = SILENT,
+) -> BuildResult:
+    """Builds an engine, audits it, compares it with its source on this GPU, and only then lets it appear.
+
+    Where the engine is for another GPU, nothing can be compared here: the result says so, and `vitrify verify` on the
+    target does it.
+
+    Args:
+        onnx: An ONNX file with a spec.
+        output: The plan: `.engine` or `.plan`.
+        config: How to build.
+        images: Real images to compare on.
+        progress: Told of each step.
+
+    Raises:
+        OptionError: An option that this TensorRT or graph cannot honour.
+        ArtifactError, SpecError: The ONNX file cannot be used.
+        MissingExtraError: TensorRT or cuda-bindings is not installed.
+        DeviceError: A GPU is needed and there is none, or its memory does not suffice.
+        BuildError: TensorRT refuses the graph.
+        GateError: The engine is not what was asked for, or does not give its source's answers; nothing was written.
+        StorageError: A file cannot be written; what stood there is still there.
+    """
+    onnx, output, config = Path(onnx), Path(output), config or BuildConfig()
+    if output.suffix not in SUFFIXES:
+        raise OptionError(f"cannot build {output}", got=f"the suffix {output.suffix!r}", expected=" or ".join(SUFFIXES))
+    if onnx.suffix != ".onnx":
+        raise OptionError(
+            f"cannot build an engine from {onnx}", expected="an .onnx file", hint="vitrify export makes one"
+        )
+    spec = read_spec(onnx)
+    trt, gpu = load_tensorrt(config.tensorrt), gpu_or_none()
+    built = build_plan(onnx.read_bytes(), spec, config, trt=trt, gpu=gpu, progress=progress)
+    with atomic_path(manifest_path(output)) as manifest_file, atomic_path(output) as plan_file:
+        plan_file.write_bytes(built.plan)
+        manifest = _manifest(
+            built,
+            trt,
+            onnx=os.path.relpath(onnx, output.parent),
+            onnx_sha256=sha256_of(onnx),
+            spec=spec,
+            config=config,
+            gpu=gpu,
+        )
+        notes = []
+        if _runs_here(built, trt, gpu):
+            manifest = dataclasses.replace(
+                manifest, verification=_verified(plan_file, manifest, onnx, images, progress)
+            )
+        else:
+            notes.append(f"not compared with its source, which needs the GPU: there, run vitrify verify {output}")
+        manifest_file.write_text(manifest.to_json(), encoding="utf-8")
+    return BuildResult(path=output, manifest=manifest, notes=tuple(notes))
+
+
+def engine_from_manifest(
+    plan: str | os.PathLike[str], *, images: Sequence[ImageSource] = (), progress: Progress = SILENT
+) -> BuildResult:
+    """Builds an engine again for this machine, from the ONNX file and with the options that its manifest names.
+
+    Raises:
+        EngineError: No manifest, or the ONNX file is not there or not the same.
+        Others: As `engine_from_onnx`.
+    """
+    plan = Path(plan)
+    manifest = read_manifest(plan)
+    onnx = manifest.onnx_path(plan)
+    if not onnx.is_file() or sha256_of(onnx) != manifest.onnx_sha256:
+        raise EngineError(
+            f"the ONNX file that {plan} was built from is not there",
+            got="another file" if onnx.is_file() else f"no {onnx}",
+            expected=f"{onnx} with sha256 {manifest.onnx_sha256[:12]}…",
+            hint=f"vitrify build MODEL.onnx -o {plan}",
+        )
+    config, gpu = manifest.config, gpu_or_none()
+    if gpu is not None and gpu.compute_capability not in config.compute_capabilities:
+        config = dataclasses.replace(config, compute_capabilities=())  # those of another machine
+    return engine_from_onnx(onnx, plan, config=config, images=images, progress=progress)
+
+
+def _manifest(
+    built: BuiltPlan,
+    trt: TensorRt,
+    *,
+    onnx: str,
+    onnx_sha256: str,
+    spec: ModelSpec,
+    config: BuildConfig,
+    gpu: Gpu | None,
+) -> Manifest:
+    return Manifest(
+        onnx=onnx,
+        onnx_sha256=onnx_sha256,
+        plan_sha256=hashlib.sha256(built.plan).hexdigest(),
+        plan_bytes=len(built.plan),
+        spec=spec.replace(precision=built.precision),
+        flavour=trt.release.flavour,
+        tensorrt=trt.version,
+        versions={"vitrify": __version__, "python": platform.python_version(), trt.module.__name__: trt.version},
+        gpu=gpu,
+        compute_capabilities=built.compute_capabilities,
+        precision=built.precision,
+        config=config,
+        pinned=built.pinned,
+        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        build_seconds=round(built.seconds, 3),
+        audit=built.audit,
+    )
+
+
+def _runs_here(built: BuiltPlan, trt: TensorRt, gpu: Gpu | None) -> bool:
+    return gpu is not None and (trt.release.flavour == "full" or gpu.compute_capability in built.compute_capabilities)
+
+
+def _verified(
+    plan: Path, manifest: Manifest, onnx: Path, images: Sequence[ImageSource], progress: Progress
+) -> Verification:
+    """Runs the plan through the runtime that will run it later, against its source."""
+    beside = manifest_path(plan)
+    try:
+        beside.write_text(manifest.to_json(), encoding="utf-8")
+        reference = _reference(onnx)
+        if reference is None:
+            progress.say("no ONNX runtime is installed: comparing golden vectors alone")
+        verification = verify_artifact(
+            plan, reference=reference, images=images if reference else (), runtime="tensorrt", progress=progress
+        )
+    finally:
+        beside.unlink(missing_ok=True)
+    require_passed(verification.checks, "the engine", hint=_advice(manifest.precision, manifest.spec))
+    return verification
+
+
+def _reference(onnx: Path) -> Path | None:
+    try:
+        runtimes_for(onnx)
+    except MissingExtraError:
+        return None
+    return onnx
+
+
+def _advice(precision: Precision, spec: ModelSpec) -> str:
+    if precision == "fp32":
+        return "an fp32 engine that differs is a fault of TensorRT's: try another version, and leave --tf32 out"
+    return f"try {_NEXT[precision]}; nothing was written"

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.engines.fake import FakeCuda, FakeTensorRt
+from vitrify.engines import device, releases
+from vitrify.runtimes import tensorrt as runtime
+from vitrify.workflows import build as workflow
+
+
+class Machine:
+    """A machine with a fake GPU and a fake TensorRT 10, put where vitrify looks for the real ones."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+        self.use(FakeCuda())
+
+    def use(self, cuda: FakeCuda, version: str = "10.13.0.35") -> None:
+        self.cuda, self.trt = cuda, FakeTensorRt(cuda, version)
+        for module in (device, runtime):
+            self._patch.setattr(module, "cuda", lambda: self.cuda)
+        for module in (releases, runtime, workflow):
+            self._patch.setattr(module, "load_tensorrt", lambda choice="auto": self.trt.binding)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Machine(monkeypatch)

@@ -1,0 +1,226 @@
+"""What happens around a build, over a stand-in for TensorRT and the GPU: judged, recorded and placed, or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.engines.conftest import Machine, machine
+from tests.engines.fake import FakeCuda
+from vitrify.engines import BuildConfig, Profile, manifest_path, read_manifest
+from vitrify.errors import BuildError, DeviceError, EngineError, GateError, OptionError, StorageError
+from vitrify.runtimes import open_runtime
+from vitrify.verify import verify_artifact
+from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
+
+__all__ = ["machine"]
+
+OLD = "8.5.3.1"
+
+
+def config(**options: object) -> BuildConfig:
+    return dataclasses.replace(BuildConfig(timing_cache="none"), **options)  # type: ignore[arg-type]
+
+
+def test_an_engine_is_compared_with_its_source_on_its_gpu(
+    machine: Machine, artifact: Path, photos: Path, tmp_path: Path
+) -> None:
+    result = engine_from_onnx(artifact, tmp_path / "m.engine", config=config(), images=sorted(photos.rglob("*.*g")))
+    record = result.manifest.verification
+    assert record is not None
+    assert record == read_manifest(result.path).verification
+    assert record.machine == "NVIDIA H100 80GB HBM3"
+    assert record.reference == f"golden vectors and {artifact.name}"
+    assert {(check.inputs, check.batch, check.count) for check in record.checks} == {
+        ("golden", 3, 3),
+        ("random", 1, 1),
+        ("random", 3, 3),
+        ("random", 8, 8),
+        ("images", 8, 40),
+    }
+    assert all(check.passed and check.runtime == "tensorrt" for check in record.checks)
+    assert record.versions.keys() >= {"tensorrt", "onnxruntime", "vitrify"}
+    assert result.notes == ()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.engine", "m.engine.json"]
+
+
+def test_verify_judges_an_engine_again(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    path = engine_from_onnx(artifact, tmp_path / "m.engine", config=config()).path
+    assert all(check.passed for check in verify_artifact(path).checks)
+    machine.trt.error = 0.01
+    assert not all(check.passed for check in verify_artifact(path, reference=artifact).checks)
+
+
+def test_a_wrong_engine_never_appears(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    machine.trt.error = 0.01
+    target = tmp_path / "m.engine"
+    target.write_bytes(b"what stood here")
+    with pytest.raises(GateError, match=r"the engine does not give its reference's answers[\s\S]*hint: an fp32 engine"):
+        engine_from_onnx(artifact, target, config=config())
+    assert target.read_bytes() == b"what stood here"
+    assert list(tmp_path.iterdir()) == [target]
+    assert not machine.cuda.memory
+
+
+@pytest.mark.parametrize(("error", "passes"), [(0.01, True), (0.2, False)])
+def test_fp16_has_a_gate_of_its_own_and_advice(
+    machine: Machine, artifact: Path, tmp_path: Path, error: float, passes: bool
+) -> None:
+    machine.use(FakeCuda(), OLD)
+    machine.trt.error, machine.trt.types = error, "Half"
+    if passes:
+        manifest = engine_from_onnx(artifact, tmp_path / "m.engine", config=config(precision="fp16")).manifest
+        assert manifest.spec.precision == "fp16"
+        assert {check.precision for check in manifest.verification.checks} == {"fp16"}  # type: ignore[union-attr]
+        return
+    with pytest.raises(GateError, match="hint: try bf16, whose range is fp32's, or fp32"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config(precision="fp16"))
+
+
+def test_8_makes_fp16_by_flags_and_holds_softmax_in_fp32(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    machine.use(FakeCuda(), OLD)
+    machine.trt.types = "Half"
+    module = machine.trt.module
+    manifest = engine_from_onnx(artifact, tmp_path / "m.engine", config=config(precision="fp16")).manifest
+    softmaxes = [node.name for node in onnx.load(artifact).graph.node if node.op_type == "Softmax"]
+    assert list(manifest.pinned) == softmaxes
+    assert len(softmaxes) == 2
+    assert machine.trt.config.flags == {module.BuilderFlag.FP16, module.BuilderFlag.OBEY_PRECISION_CONSTRAINTS}
+    assert machine.trt.network.flags == 1 << int(module.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
+    for layer in machine.trt.network.layers:
+        held = module.DataType.FLOAT if layer.name in softmaxes else None
+        assert layer.precision == layer.output_type == held
+
+
+def test_a_flag_that_gave_fp32_fails(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    machine.use(FakeCuda(), OLD)
+    with pytest.raises(GateError, match="did not build what was asked for: fp16"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config(precision="fp16"))
+
+
+def test_fp32_means_fp32_unless_tf32_is_permitted(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    tf32 = machine.trt.module.BuilderFlag.TF32
+    for permitted in (False, True):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config(tf32=permitted))
+        assert (tf32 in machine.trt.config.flags) == permitted
+    strong = machine.trt.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+    assert machine.trt.network.flags == 1 << int(strong)
+
+
+def test_options_reach_the_builder(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    options = config(
+        workspace_mib=256,
+        optimization_level=4,
+        hardware_compatible="ampere+",
+        version_compatible=True,
+        tactic_sources=("CUBLAS_LT",),
+        profiles=(Profile.parse("1"), Profile.parse("2:8:16")),
+    )
+    engine_from_onnx(artifact, tmp_path / "m.engine", config=options)
+    made, module = machine.trt.config, machine.trt.module
+    assert made.limits == {module.MemoryPoolType.WORKSPACE: 256 << 20}
+    assert made.builder_optimization_level == 4
+    assert made.hardware_compatibility_level == module.HardwareCompatibilityLevel.AMPERE_PLUS
+    assert module.BuilderFlag.VERSION_COMPATIBLE in made.flags
+    assert made.tactics == 1 << int(module.TacticSource.CUBLAS_LT)
+    assert made.profiles == [[1, 1, 1], [2, 8, 16]]
+    assert made.profiling_verbosity == module.ProfilingVerbosity.DETAILED
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"optimization_level": 3}, "has not got an optimisation level"),
+        ({"version_compatible": True}, "has not got version-compatible engines"),
+        ({"hardware_compatible": "ampere+"}, "has not got hardware compatibility"),
+        ({"precision": "bf16"}, "cannot turn a graph in fp32 into bf16"),
+        ({"compute_capabilities": ("8.9",)}, "builds for the GPU of this machine"),
+    ],
+)
+def test_what_an_old_release_has_not_got(
+    machine: Machine, artifact: Path, tmp_path: Path, options: dict[str, object], says: str
+) -> None:
+    machine.use(FakeCuda(), OLD)
+    with pytest.raises(OptionError, match=rf"TensorRT 8\.5\.3\.1 {says}"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config(**options))
+
+
+def test_kernel_times_are_kept_by_version_and_gpu(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    times = tmp_path / "times"
+    kept = config(timing_cache=str(times))
+    for expected in (b"+", b"++"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=kept)
+        (file,) = times.iterdir()
+        assert file.name == "10.13.0.35_NVIDIA_H100_80GB_HBM3_sm90.timing"
+        assert file.read_bytes() == expected
+    file.write_bytes(b"other")
+    engine_from_onnx(artifact, tmp_path / "m.engine", config=kept)
+    assert file.read_bytes() == b"+"
+    machine.use(FakeCuda(), "10.14.0.1")
+    engine_from_onnx(artifact, tmp_path / "m.engine", config=kept)
+    assert len(list(times.iterdir())) == 2
+    engine_from_onnx(artifact, tmp_path / "m.engine", config=config(timing_cache="auto"))
+    assert (tmp_path / "cache" / "vitrify" / "tensorrt" / "10.14.0.1_NVIDIA_H100_80GB_HBM3_sm90.timing").exists()
+
+
+def test_the_builders_refusals_have_names(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    machine.trt.refuse = "Requested amount of GPU memory (12 bytes) could not be allocated: out of memory"
+    with pytest.raises(DeviceError, match=r"memory does not suffice[\s\S]*smaller largest batch than 64"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config())
+    machine.trt.refuse = "Could not find any implementation for node blocks.0"
+    with pytest.raises(BuildError, match=r"no engine of the graph[\s\S]*blocks\.0"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_static_profile_is_compared_too(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    result = engine_from_onnx(artifact, tmp_path / "m.engine", config=config(profiles=(Profile.parse("4"),)))
+    assert [check.count for check in result.manifest.verification.checks] == [3, 1, 3, 8]  # type: ignore[union-attr]
+
+
+def test_rebuilding_for_this_machine_with_the_same_options(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    source = tmp_path / "models" / "m.onnx"
+    source.parent.mkdir()
+    source.write_bytes(artifact.read_bytes())
+    target = tmp_path / "engines" / "m.engine"
+    options = config(profiles=(Profile.parse("1:2:4"),), workspace_mib=64)
+    engine_from_onnx(source, target, config=options)
+    (tmp_path / "engines").rename(tmp_path / "elsewhere")  # the ONNX file is found from the manifest's own place
+    target = tmp_path / "elsewhere" / "m.engine"
+    machine.use(FakeCuda(), "10.14.0.1")
+    with pytest.raises(EngineError, match="--rebuild"):
+        open_runtime(target)
+    assert engine_from_manifest(target).manifest.config == options
+    with open_runtime(target) as runtime:
+        runtime.infer({"image": np.zeros((2, 3, 32, 32), np.float32)})
+    source.write_bytes(source.read_bytes() + b"\0")
+    with pytest.raises(EngineError, match=r"not there[\s\S]*another file"):
+        engine_from_manifest(target)
+    source.unlink()
+    with pytest.raises(EngineError, match=r"not there[\s\S]*no .*m\.onnx"):
+        engine_from_manifest(target)
+
+
+def test_a_full_disk_leaves_both_files_as_they_were(
+    machine: Machine, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "m.engine"
+    engine_from_onnx(artifact, target, config=config())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write_text = Path.write_text
+
+    def full(self: Path, *arguments: object, **options: object) -> int:
+        if self.parent == tmp_path and not self.name.endswith(".engine.json"):
+            self.touch()
+            raise OSError(28, "No space left on device", str(self))
+        return write_text(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StorageError, match="No space left"):
+        engine_from_onnx(artifact, target, config=config(profiles=(Profile.parse("1"),)))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert manifest_path(target).exists()
