@@ -33,7 +33,7 @@ from pixels import mosaic
 ROOT = Path(__file__).parent.parent
 CLASSIFY = ROOT / "build" / "release" / "bin" / "vitrify-classify"
 BIN = Path(sys.executable).parent
-INFERENCES = {224: 20, 32: 1500}
+INFERENCES = {224: 100, 32: 3000}
 
 # What a program with onnxruntime alone would do, with Pillow's pixels.
 ONNXRUNTIME = """
@@ -65,6 +65,22 @@ with Classifier(sys.argv[1], precision="fp32", runtime=sys.argv[2]) as classifie
         classifier.logits(tensor)
         times.append((time.perf_counter() - start) * 1e3)
 print(json.dumps(times))
+"""
+
+
+# The same from as many threads as there are cores.
+PYTHON_THROUGHPUT = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from vitrify import Classifier
+from vitrify.spec import golden_batch
+count, threads = int(sys.argv[3]), int(sys.argv[4])
+with Classifier(sys.argv[1], precision="fp32", runtime=sys.argv[2]) as classifier, ThreadPoolExecutor(threads) as pool:
+    tensor = golden_batch(classifier.spec)[:1]
+    list(pool.map(lambda _: classifier.logits(tensor), range(2 * threads)))
+    start = time.perf_counter()
+    list(pool.map(lambda _: classifier.logits(tensor), range(count)))
+    print(count / (time.perf_counter() - start))
 """
 
 
@@ -167,7 +183,7 @@ def latency_rows(name: str, model: Path, image: Path, side: int) -> list[dict[st
         "vitrify (Python)": lambda: python("openvino"),
         "ONNX Runtime (Python)": lambda: python("onnxruntime"),
     }
-    results = interleaved(calls, 7)
+    results = interleaved(calls, 5)
     # Paired: what the machine did to one round, it did to all of it.
     return [
         {
@@ -198,14 +214,20 @@ def throughput_rows(name: str, model: Path, image: Path, side: int) -> list[dict
         options = ["-hint", "none", "-nstreams", str(cores()), "-nireq", str(cores()), "-niter", str(count)]
         return number_in(r"Throughput:\s+([\d.]+) FPS", benchmark_app(model, side, options))
 
+    def python(runtime: str) -> float:
+        command = [sys.executable, "-c", PYTHON_THROUGHPUT, model, runtime, count, cores()]
+        return float(measured([*map(str, command)])[2])
+
     calls: dict[str, Callable[[], Any]] = {
         "vitrify-classify, from JPEG": program,
         "benchmark_app, inference alone": app,
+        "vitrify (Python), inference alone, one stream": lambda: python("openvino"),
+        "ONNX Runtime (Python), inference alone": lambda: python("onnxruntime"),
     }
-    results = interleaved(calls, 5)
+    results = interleaved(calls, 3)
     return [
         {
-            "case": f"{cores()} streams, {name}",
+            "case": f"{cores()} callers at once, {name}",
             "program": key,
             "images_per_s": round(statistics.median(runs), 1),
         }

@@ -38,6 +38,7 @@ class Bench:
         self.calls: dict[tuple[str, str, int], Callable[[], Any]] = {}
         self.images = np.zeros((0,), np.float32)
         self.device_images = 0
+        self.kept: list[Any] = []
 
     def open(self, engines: list[str]) -> dict[str, Any]:
         """Opens engines, each with and without CUDA graphs."""
@@ -147,13 +148,11 @@ class Bench:
         return call
 
     def _bare(self, runtime: TensorRtRuntime, batch: int, graph: bool) -> Callable[[], Any]:
-        gpu, engine, trt = (
-            cuda(),
-            runtime._load_engine(),
-            runtime._trt,
-        )  # 8.5 gives a profile to one context of an engine
+        # An engine of its own: 8.5 gives a profile to one context.
+        gpu, engine, trt = cuda(), runtime._load_engine(), runtime._trt
         stream, size = gpu.create_stream(), scratch_bytes(engine)
         context = create_context(trt, engine, gpu.allocate(size), size)
+        self.kept += [engine, context]  # a graph's launch needs both, and refers to neither
         index = runtime._profile_for(batch)
         context.set_optimization_profile_async(index, stream)
         gpu.synchronize(stream)

@@ -15,6 +15,11 @@ INTRODUCTIONS = {
         "*Bare* is the loop over TensorRT's own calls that the runner is held to. "
         "`benchmarks/engines.py` says how calls are timed, and what the relative error is.\n"
     ),
+    "gpu-pipeline": (
+        "## From JPEG bytes to a label on a GPU\n\n"
+        "`vitrify-classify --bench` with a ViT-B/16 engine: decoded on the CPU, resized there or on the GPU, as many "
+        "batches at once as there are streams. `cpp/tests/test_cuda_device.cu` times the resize alone.\n"
+    ),
     "pixels": (
         "## From JPEG bytes to a tensor\n\n"
         "ViT-B/16's evaluation transform: shorter side to 248 pixels, bicubic, centre crop of 224, normalised. "

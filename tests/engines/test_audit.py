@@ -100,6 +100,17 @@ def test_where_layers_hide_their_types_the_weights_tell() -> None:
         require_asked(audit, plan_bytes=346_000_000, fp32_bytes=343_000_000)
 
 
+def test_a_first_convolution_does_not_speak_for_a_layer_that_hides_its_types() -> None:
+    layers = [
+        {"Name": "patch_embed/Conv", "LayerType": "CaskConvolution", "Inputs": [{"Format/Datatype": "Row FP32"}]},
+        {"Name": "{ForeignNode[a...b]}", "LayerType": "Myelin"},
+    ]
+    audit = audit_from_inspector(json.dumps({"Layers": layers}), asked="fp16", attention_blocks=4)
+    assert (audit.opaque, audit.matrix_types) == (1, {"fp32": 1})
+    assert audit.shortfalls == ("patch_embed/Conv multiplies in fp32",)
+    require_asked(audit)
+
+
 @pytest.mark.parametrize("text", ['{"Layers": ["a", "b"], "Bindings": []}', "{}", "", "{"])
 def test_an_inspector_that_says_nothing(text: str) -> None:
     audit = audit_from_inspector(text, asked="fp16", attention_blocks=2)

@@ -50,6 +50,12 @@ def half(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_fp16(artifact, tmp_path_factory.mktemp("half") / "tiny.fp16.onnx")
 
 
+def test_where_the_graph_decides_norms_cannot_be_let_go(artifact: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="takes the types from the graph"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config(hold_norms=False))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("capability", ["8.0", "8.9", "12.0"])
 def test_an_engine_for_a_gpu_that_is_not_here(artifact: Path, tmp_path: Path, capability: str) -> None:
     result = engine_from_onnx(artifact, tmp_path / "m.engine", config=config(capability))

@@ -20,6 +20,7 @@ def build(
     compute_capability: tuple[str, ...] = (),
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8"] = "auto",
     profile: tuple[str, ...] = ("1:8:64",),
+    hold_norms: bool = True,
     tf32: Annotated[bool, Parameter(negative="")] = False,
     workspace_mib: int | None = None,
     optimization_level: int | None = None,
@@ -46,6 +47,8 @@ def build(
         compute_capability: GPUs to compile for, with TensorRT-RTX: 8.9 is an RTX 4090, 12.0 an RTX 5090.
         precision: auto takes the graph's own. TensorRT 8 makes fp16 of fp32, with LayerNorm and softmax in fp32.
         profile: Smallest, usual and largest batch, one profile or several.
+        hold_norms: TensorRT 8, fp16: LayerNorm and softmax stay in fp32. Without, the build is quick and errors are
+            several times larger.
         tf32: Permit products of fp32 numbers with 10 bits of mantissa.
         workspace_mib: Most scratch memory for a layer, in MiB.
         optimization_level: 0, quick, to 5, thorough.
@@ -72,6 +75,7 @@ def build(
             tensorrt=tensorrt,
             precision=precision,
             profiles=tuple(Profile.parse(text) for text in profile),
+            hold_norms=hold_norms,
             tf32=tf32,
             workspace_mib=workspace_mib,
             optimization_level=optimization_level,

@@ -85,7 +85,7 @@ def build_plan(
             raise _parser_error(trt, parser, log)
         builder_config = builder.create_builder_config()
         _set_options(trt, builder_config, config, capabilities)
-        pinned = _set_precision(trt, builder_config, network, precision, spec.precision)
+        pinned = _set_precision(trt, builder_config, network, precision, spec.precision, hold_norms=config.hold_norms)
         _set_profiles(builder, builder_config, network, config)
         monitor = make_monitor(trt, progress, stop) if trt.release.progress_monitor else None
         if monitor is not None:
@@ -212,9 +212,13 @@ def _require(available: bool, trt: TensorRt, what: str, since: str) -> None:
 
 
 def _set_precision(
-    trt: TensorRt, builder_config: Any, network: Any, precision: Precision, graph: Precision
+    trt: TensorRt, builder_config: Any, network: Any, precision: Precision, graph: Precision, *, hold_norms: bool
 ) -> tuple[str, ...]:
     """Where flags permit precisions, sets them; where the graph says the types, there is nothing to do."""
+    if trt.release.strongly_typed and not hold_norms:
+        raise OptionError(
+            f"{trt.name} takes the types from the graph", got="norms not held in fp32", hint="leave the option out"
+        )
     if trt.release.strongly_typed or precision == "fp32":
         return ()
     flags = {"fp16": ("FP16",), "int8": ("INT8", "FP16")}.get(precision)
@@ -222,7 +226,7 @@ def _set_precision(
         raise OptionError(f"{trt.name} does not compute in {precision}", expected="fp32, fp16 or int8")
     for name in flags:
         builder_config.set_flag(trt.flag("BuilderFlag", name))
-    if graph == precision:
+    if graph == precision or not hold_norms:
         return ()
     builder_config.set_flag(trt.module.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     return pin_to_fp32(trt, network)

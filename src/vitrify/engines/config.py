@@ -63,6 +63,8 @@ class BuildConfig:
         precision: `auto` takes the graph's. Where the graph says the types (TensorRT 10, 11, RTX) another one is an
             error; TensorRT 8 permits fp16 by a flag, with LayerNorm and softmax held in fp32.
         profiles: Batch sizes, one profile or several.
+        hold_norms: TensorRT 8 makes fp16 of a graph in fp32: whether LayerNorm and softmax stay in fp32. Without, the
+            build is many times quicker, and so may be the engine; its errors are several times larger.
         tf32: Permit products of fp32 numbers with 10 bits of mantissa; off, fp32 means fp32.
         workspace_mib: Most scratch memory for a layer, in MiB; by default all of the GPU's.
         optimization_level: 0 (quick) to 5 (slow, thorough); by default TensorRT's own.
@@ -77,6 +79,7 @@ class BuildConfig:
     tensorrt: FlavourChoice = "auto"
     precision: PrecisionChoice = "auto"
     profiles: tuple[Profile, ...] = (Profile(min=1, opt=8, max=64),)
+    hold_norms: bool = True
     tf32: bool = False
     workspace_mib: int | None = None
     optimization_level: int | None = None
