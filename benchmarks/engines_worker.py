@@ -51,6 +51,7 @@ class Bench:
                 {
                     "engine": Path(path).name,
                     "precision": manifest.precision,
+                    "hold_norms": manifest.config.hold_norms,
                     "profiles": [str(profile) for profile in manifest.config.profiles],
                     "plan_mb": round(manifest.plan_bytes / 1e6, 1),
                     "build_s": manifest.build_seconds,

@@ -207,6 +207,8 @@ class Worker {
  private:
   // A batch size, and whether the copy of its tensors to the GPU belongs to it.
   using Key = std::pair<int, bool>;
+  // Each has a context of its own: more sizes than a server has in use only cost memory.
+  static constexpr std::size_t kMostGraphs = 32;
 
   struct Recorded {
     Owned<nvinfer1::IExecutionContext> context;  // of its own, where the release permits; nothing may change it
@@ -276,7 +278,10 @@ class Worker {
     if (!kSharesProfiles) {
       recorded_.clear();  // the only context is about to change
     }
-    if (seen_.insert(key).second) {
+    // With one context, a size is worth recording where it follows itself; with many, where it comes again.
+    const bool again = kSharesProfiles ? !seen_.insert(key).second && recorded_.size() < kMostGraphs : key == last_;
+    last_ = key;
+    if (!again) {
       bind(*context_, key.first);
       work(*context_, key);
       return;
@@ -342,6 +347,7 @@ class Worker {
   Owned<nvinfer1::IExecutionContext> context_;
   std::map<Key, Recorded> recorded_;
   std::set<Key> seen_;
+  Key last_{0, false};
 };
 
 class TensorRtEngine final : public Engine {
