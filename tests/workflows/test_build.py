@@ -11,7 +11,7 @@ import pytest
 
 from tests.engines.conftest import Machine, machine
 from tests.engines.fake import FakeCuda
-from vitrify.engines import BuildConfig, Profile, manifest_path, read_manifest
+from vitrify.engines import BuildConfig, Profile, device, manifest_path, read_manifest
 from vitrify.errors import BuildError, DeviceError, EngineError, GateError, OptionError, StorageError
 from vitrify.runtimes import open_runtime
 from vitrify.verify import verify_artifact
@@ -224,3 +224,16 @@ def test_a_full_disk_leaves_both_files_as_they_were(
         engine_from_onnx(artifact, target, config=config(profiles=(Profile.parse("1"),)))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert manifest_path(target).exists()
+
+
+def test_without_a_gpu_that_can_be_used_nothing_is_parsed(
+    machine: Machine, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_old() -> FakeCuda:
+        raise DeviceError("the NVIDIA driver is too old", hint="update the driver")
+
+    monkeypatch.setattr(device, "cuda", too_old)
+    with pytest.raises(DeviceError, match=r"driver is too old[\s\S]*update the driver"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config())
+    assert machine.trt.network is None
+    assert list(tmp_path.iterdir()) == []

@@ -227,10 +227,19 @@ def cuda() -> Cuda:
     return BoundCuda()
 
 
+def require_gpu() -> Gpu:
+    """The GPU, for work that cannot be done without one.
+
+    Raises:
+        MissingExtraError, DeviceError: As `BoundCuda`: why there is none that can be used.
+    """
+    return cuda().gpu()
+
+
 def gpu_or_none() -> Gpu | None:
     """The GPU, or None on a machine without one that can be used."""
     try:
-        return cuda().gpu()
+        return require_gpu()
     except (DeviceError, MissingExtraError):
         return None
 
