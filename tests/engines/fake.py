@@ -13,12 +13,13 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 import onnxruntime
 
+from vitrify.engines.arrays import CPU, CUDA, CUDA_MANAGED
 from vitrify.engines.device import Gpu
 from vitrify.engines.releases import TensorRt, release_of
 from vitrify.errors import DeviceError
@@ -30,6 +31,8 @@ _DEVICE_STREAM = 0
 
 class FakeCuda:
     """`Cuda` on host memory, with queues for streams."""
+
+    memory_kinds: ClassVar[tuple[int, ...]] = (CPU, CUDA, CUDA_MANAGED)  # the host stands in for the device
 
     def __init__(self, gpu: Gpu = H100, *, memory_bytes: int = 1 << 30) -> None:
         self._gpu = gpu

@@ -6,6 +6,7 @@ import concurrent.futures
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tests.engines.conftest import Machine
 from tests.engines.fake import FakeCuda
 from vitrify.classifier import Classifier
 from vitrify.engines import BuildConfig, Profile, device, manifest_path
+from vitrify.engines.arrays import DeviceArray
 from vitrify.errors import DeviceError, EngineError, MissingExtraError, OptionError, RuntimeFailureError
 from vitrify.runtimes import RuntimeOptions
 from vitrify.runtimes.tensorrt import TensorRtRuntime
@@ -39,6 +41,10 @@ def truth(
     with torch.inference_mode():
         logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = tiny_model()(torch.from_numpy(batch)).numpy()
     return logits
+
+
+def on_gpu(*shape: int, **fields: Any) -> DeviceArray:
+    return DeviceArray(address=4096, shape=shape or (1, 3, 32, 32), dtype="float32", **fields)
 
 
 @pytest.fixture(params=VERSIONS)
@@ -165,6 +171,12 @@ def test_without_outputs_the_runtimes_own_memory_is_given(machine: Machine, engi
         ({"image": torch.zeros(2, 3, 32, 32)}, {"logits": torch.zeros(1, 6)}, r"\[1, 6\]"),
         ({"image": torch.zeros(32, 32, 3, 1).permute(3, 2, 1, 0)}, {}, "not C-contiguous"),
         ({"image": [1, 2]}, {}, "list"),
+        ({"image": torch.tensor(1.0)}, {}, r"float32 \[\]"),
+        ({"image": torch.zeros(0, 3, 32, 32)}, {}, r"\[0, 3, 32, 32\]"),
+        ({"image": torch.zeros(1, 3, 32, 32)}, {"logits": torch.tensor(1.0)}, r"float32 \[\]"),
+        ({"image": on_gpu(device_type=3)}, {}, "device type 3"),
+        ({"image": on_gpu(device_index=1)}, {}, r"index 1[\s\S]*hint: move it"),
+        ({"image": torch.zeros(1, 3, 32, 32)}, {"logits": on_gpu(1, 6, readonly=True)}, "read-only"),
     ],
 )
 def test_a_wrong_array_is_named(
@@ -172,6 +184,17 @@ def test_a_wrong_array_is_named(
 ) -> None:
     with TensorRtRuntime(new_engine) as runtime, pytest.raises(RuntimeFailureError, match=says):
         runtime.infer_on_device(batch, outputs=outputs)
+
+
+def test_memory_of_the_host_is_refused_where_there_is_a_device(
+    machine: Machine, new_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeCuda, "memory_kinds", device.BoundCuda.memory_kinds)
+    with (
+        TensorRtRuntime(new_engine) as runtime,
+        pytest.raises(RuntimeFailureError, match=r"image is not in this GPU's memory[\s\S]*type 1,[\s\S]*infer\(\)"),
+    ):
+        runtime.infer_on_device({"image": torch.zeros(1, 3, 32, 32)})
 
 
 def test_a_batch_outside_every_profile(machine: Machine, artifact: Path, tmp_path: Path) -> None:
