@@ -43,6 +43,7 @@ class FakeCuda:
         self.events: set[int] = set()
         self._recording = threading.local()  # a thread records its own calls alone
         self.allocations = self.launches = 0
+        self.refuse_capture = ""  # what the driver answers to a recording
         self._handle = 100
 
     def gpu(self) -> Gpu:
@@ -117,6 +118,8 @@ class FakeCuda:
         self._recording.contexts = []
         try:
             yield recorded
+            if self.refuse_capture:
+                raise DeviceError("cudaGraphInstantiate failed", got=self.refuse_capture)
             graph = self._next()
             self.graphs[graph] = work
             recorded.append(graph)
@@ -156,7 +159,8 @@ class FakeTensorRt:
         self.refuse = ""
         self.types = "Float"
         self.error = 0.0
-        self.contexts = 0
+        self.contexts = self.runs = 0
+        self.most_contexts = 1 << 20
         self.old = version.startswith("8.")
         fake = self
 
@@ -244,7 +248,7 @@ class FakeTensorRt:
 
             def create_execution_context(self, strategy: Any) -> Any:
                 assert strategy == module.ExecutionContextAllocationStrategy.USER_MANAGED
-                return NewContext(self)
+                return NewContext(self) if fake.contexts < fake.most_contexts else None
 
             def create_execution_context_without_device_memory(self) -> Any:
                 assert fake.old
@@ -256,6 +260,7 @@ class FakeTensorRt:
                 return SimpleNamespace(get_engine_information=lambda form: text)
 
             def run(self, shape: tuple[int, ...], addresses: dict[str, int]) -> None:
+                fake.runs += 1
                 (fed,), (given,) = self.session.get_inputs(), self.session.get_outputs()
                 count = int(np.prod(shape))
                 values = np.ctypeslib.as_array((ctypes.c_float * count).from_address(addresses[fed.name]))

@@ -65,6 +65,7 @@ def test_what_the_protocols_say_of_the_device_is_kept() -> None:
     given = DeviceArray(address=values.ctypes.data, shape=(3,), dtype="float32", device_type=13, device_index=2)
     seen = DeviceArray.of(SimpleNamespace(__dlpack__=given.__dlpack__))
     assert (seen.device_type, seen.device_index, seen.readonly) == (13, 2, False)
+    arrays._given.clear()  # nobody consumed the capsule
 
 
 def test_what_cannot_be_read_is_named() -> None:
