@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def test_an_engine_is_compared_with_its_source_on_its_gpu(
         ("random", 1, 1),
         ("random", 3, 3),
         ("random", 8, 8),
+        ("random", 64, 64),  # the largest batch of its profile
         ("images", 8, 40),
     }
     assert all(check.passed and check.runtime == "tensorrt" for check in record.checks)
@@ -53,6 +55,30 @@ def test_verify_judges_an_engine_again(machine: Machine, artifact: Path, tmp_pat
     assert all(check.passed for check in verify_artifact(path).checks)
     machine.trt.error = 0.01
     assert not all(check.passed for check in verify_artifact(path, reference=artifact).checks)
+
+
+def test_images_are_compared_with_the_source_and_never_with_the_engine_itself(
+    machine: Machine, artifact: Path, photos: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "m.onnx"
+    shutil.copy(artifact, source)
+    path = engine_from_onnx(source, tmp_path / "m.engine", config=config()).path
+    photo = sorted(photos.rglob("*.png"))[:3]
+    record = verify_artifact(path, images=photo)
+    assert record.reference == "golden vectors and m.onnx"
+    assert all(check.passed for check in record.checks)
+    machine.trt.error = 0.01
+    failed = {check.inputs for check in verify_artifact(path, images=photo).checks if not check.passed}
+    assert failed >= {"random", "images"}
+    source.write_bytes(source.read_bytes() + b"\0")
+    with pytest.raises(OptionError, match=r"nothing to compare m\.engine with[\s\S]*--reference"):
+        verify_artifact(path, images=photo)
+
+
+def test_every_end_of_every_profile_is_compared(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    profiles = (Profile.parse("2:4:6"), Profile.parse("16"))
+    checks = engine_from_onnx(artifact, tmp_path / "m.engine", config=config(profiles=profiles)).manifest.verification
+    assert {2, 6, 16} <= {check.batch for check in checks.checks if check.inputs == "random"}  # type: ignore[union-attr]
 
 
 def test_a_wrong_engine_never_appears(machine: Machine, artifact: Path, tmp_path: Path) -> None:
@@ -179,7 +205,7 @@ def test_the_builders_refusals_have_names(machine: Machine, artifact: Path, tmp_
 
 def test_a_static_profile_is_compared_too(machine: Machine, artifact: Path, tmp_path: Path) -> None:
     result = engine_from_onnx(artifact, tmp_path / "m.engine", config=config(profiles=(Profile.parse("4"),)))
-    assert [check.count for check in result.manifest.verification.checks] == [3, 1, 3, 8]  # type: ignore[union-attr]
+    assert [check.count for check in result.manifest.verification.checks] == [3, 1, 3, 8, 4]  # type: ignore[union-attr]
 
 
 def test_rebuilding_for_this_machine_with_the_same_options(machine: Machine, artifact: Path, tmp_path: Path) -> None:
@@ -201,6 +227,9 @@ def test_rebuilding_for_this_machine_with_the_same_options(machine: Machine, art
     with pytest.raises(EngineError, match=r"not there[\s\S]*another file"):
         engine_from_manifest(target)
     source.unlink()
+    shutil.copy(artifact, target.parent / "m.onnx")  # or beside the engine
+    assert engine_from_manifest(target).manifest.onnx == "m.onnx"
+    (target.parent / "m.onnx").unlink()
     with pytest.raises(EngineError, match=r"not there[\s\S]*no .*m\.onnx"):
         engine_from_manifest(target)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from vitrify.engines import Manifest, load_tensorrt, read_manifest, require_fit, require_intact
@@ -14,8 +15,9 @@ from vitrify.engines.device import cuda
 from vitrify.engines.session import Session
 from vitrify.engines.tensors import profiles_of, tensors_of
 from vitrify.engines.watching import BuildLog
-from vitrify.errors import ArtifactError, EngineError, OptionError, RuntimeFailureError
+from vitrify.errors import ArtifactError, EngineError, MissingExtraError, OptionError, RuntimeFailureError
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
+from vitrify.runtimes.registry import runtimes_for
 
 
 class TensorRtRuntime(Runtime):
@@ -211,6 +213,23 @@ class TensorRtRuntime(Runtime):
             return count
         larger = [profile.min for profile in self._profiles if profile.min > count]
         return min(larger) if larger else max(profile.max for profile in self._profiles)
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The smallest and the largest batch of each profile."""
+        return tuple(sorted({size for profile in self._profiles for size in (profile.min, profile.max)}))
+
+    @property
+    def source(self) -> Path | None:
+        """The ONNX file, where the manifest's is at hand with the same bytes and there is a runtime for it."""
+        onnx = self.manifest.find_onnx(self.path) if self.manifest is not None else None
+        if onnx is None:
+            return None
+        try:
+            runtimes_for(onnx)
+        except MissingExtraError:
+            return None
+        return onnx
 
     def versions(self) -> dict[str, str]:
         """The version of TensorRT or TensorRT-RTX, whichever runs the open engine."""

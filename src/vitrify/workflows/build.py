@@ -134,12 +134,12 @@ def engine_from_manifest(
     """
     plan = Path(plan)
     manifest = read_manifest(plan)
-    onnx = manifest.onnx_path(plan)
-    if not onnx.is_file() or sha256_of(onnx) != manifest.onnx_sha256:
+    onnx, stood = manifest.find_onnx(plan), manifest.onnx_path(plan)
+    if onnx is None:
         raise EngineError(
             f"the ONNX file that {plan} was built from is not there",
-            got="another file" if onnx.is_file() else f"no {onnx}",
-            expected=f"{onnx} with sha256 {manifest.onnx_sha256[:12]}…",
+            got="another file" if stood.is_file() else f"no {stood}",
+            expected=f"{stood}, or {stood.name} beside the engine, with sha256 {manifest.onnx_sha256[:12]}…",
             hint=f"vitrify build MODEL.onnx -o {plan}",
         )
     config, gpu = manifest.config, gpu_or_none()
