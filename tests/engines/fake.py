@@ -151,6 +151,8 @@ class FakeTensorRt:
     Attributes:
         refuse: What the builder answers every network with, such as an out-of-memory message.
         types: Types that the inspector reports for matrix layers.
+        host_code: Whether plans carry host code, which a runtime has to allow.
+        layer_types: The type of what the network's layers give.
         error: What every engine adds to its answers.
     """
 
@@ -158,6 +160,8 @@ class FakeTensorRt:
         self.cuda = cuda
         self.refuse = ""
         self.types = "Float"
+        self.host_code = False
+        self.layer_types = "FLOAT"
         self.error = 0.0
         self.contexts = self.runs = 0
         self.most_contexts = 1 << 20
@@ -272,9 +276,12 @@ class FakeTensorRt:
         class Runtime:
             def __init__(self, logger: Any) -> None:
                 self.logger = logger
+                self.engine_host_code_allowed = False
 
             def deserialize_cuda_engine(self, plan: bytes) -> Any:
                 try:
+                    if fake.host_code and not self.engine_host_code_allowed:
+                        raise ValueError("the plan carries host code")
                     if not plan.startswith(_MAGIC):
                         raise ValueError("magic tag does not match")
                     head, _, graph = plan.removeprefix(_MAGIC).partition(b"\n")
@@ -293,7 +300,7 @@ class FakeTensorRt:
                 self.output_type: Any = None
 
             def get_output(self, index: int) -> Any:
-                return SimpleNamespace(name=self.name, dtype=module.DataType.FLOAT, is_shape_tensor=False)
+                return SimpleNamespace(name=self.name, dtype=module.DataType[fake.layer_types], is_shape_tensor=False)
 
             def set_output_type(self, index: int, kind: Any) -> None:
                 self.output_type = kind
@@ -374,6 +381,7 @@ class FakeTensorRt:
             def build_serialized_network(self, network: Network, config: BuilderConfig) -> bytes | None:
                 fake.config = config
                 fake.network = network
+                fake.host_code = module.BuilderFlag.VERSION_COMPATIBLE in config.flags
                 if fake.refuse:
                     self.logger.log(ILogger.Severity.ERROR, fake.refuse)
                     return None

@@ -12,8 +12,10 @@ import pytest
 
 from tests.engines.conftest import Machine, machine
 from tests.engines.fake import FakeCuda
+from tests.engines.graphs import write_claiming
 from vitrify.engines import BuildConfig, Profile, device, manifest_path, read_manifest
 from vitrify.errors import BuildError, DeviceError, EngineError, GateError, OptionError, StorageError
+from vitrify.progress import SILENT
 from vitrify.runtimes import open_runtime
 from vitrify.verify import verify_artifact
 from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
@@ -21,6 +23,14 @@ from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
 __all__ = ["machine"]
 
 OLD = "8.5.3.1"
+
+
+class Said:
+    """A progress that keeps what is said."""
+
+    def __init__(self, said: list[str]) -> None:
+        self.say = said.append
+        self.track = SILENT.track
 
 
 def config(**options: object) -> BuildConfig:
@@ -120,6 +130,50 @@ def test_8_makes_fp16_by_flags_and_holds_softmax_in_fp32(machine: Machine, artif
     for layer in machine.trt.network.layers:
         held = module.DataType.FLOAT if layer.name in softmaxes else None
         assert layer.precision == layer.output_type == held
+
+
+def test_8_holds_norms_of_a_graph_in_fp16_too(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    machine.use(FakeCuda(), OLD)
+    machine.trt.types, machine.trt.layer_types = "Half", "HALF"
+    half = write_claiming(artifact, tmp_path / "half.onnx", "fp16")
+    manifest = engine_from_onnx(half, tmp_path / "m.engine", config=config()).manifest
+    assert len(manifest.pinned) == 2
+    assert machine.trt.module.BuilderFlag.OBEY_PRECISION_CONSTRAINTS in machine.trt.config.flags
+
+
+def test_norms_of_an_engine_in_fp32_cannot_be_let_go(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    machine.use(FakeCuda(), OLD)
+    with pytest.raises(OptionError, match=r"in fp32[\s\S]*leave --no-hold-norms out"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config(hold_norms=False))
+
+
+def test_a_plan_that_does_not_load_is_no_build(
+    machine: Machine, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.trt.module.Runtime, "deserialize_cuda_engine", lambda self, plan: None)
+    with pytest.raises(BuildError, match="does not load what it built"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["read_bytes", "write_bytes"])
+def test_kernel_times_that_cannot_be_kept_lose_no_build(
+    machine: Machine, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    done = getattr(Path, method)
+
+    def denied(self: Path, *arguments: object) -> object:
+        if self.suffix == ".timing":
+            raise PermissionError(13, "Permission denied", str(self))
+        return done(self, *arguments)
+
+    monkeypatch.setattr(Path, method, denied)
+    said: list[str] = []
+    progress = Said(said)
+    kept = config(timing_cache=str(tmp_path / "times"))
+    result = engine_from_onnx(artifact, tmp_path / "m.engine", config=kept, progress=progress)
+    assert result.path.exists()
+    assert any("kernel times" in text for text in said)
 
 
 def test_a_flag_that_gave_fp32_fails(machine: Machine, artifact: Path, tmp_path: Path) -> None:
