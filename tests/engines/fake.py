@@ -13,12 +13,13 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 import onnxruntime
 
+from vitrify.engines.arrays import CPU, CUDA, CUDA_MANAGED
 from vitrify.engines.device import Gpu
 from vitrify.engines.releases import TensorRt, release_of
 from vitrify.errors import DeviceError
@@ -31,6 +32,8 @@ _DEVICE_STREAM = 0
 class FakeCuda:
     """`Cuda` on host memory, with queues for streams."""
 
+    memory_kinds: ClassVar[tuple[int, ...]] = (CPU, CUDA, CUDA_MANAGED)  # the host stands in for the device
+
     def __init__(self, gpu: Gpu = H100, *, memory_bytes: int = 1 << 30) -> None:
         self._gpu = gpu
         self._free_bytes = memory_bytes
@@ -40,6 +43,7 @@ class FakeCuda:
         self.events: set[int] = set()
         self._recording = threading.local()  # a thread records its own calls alone
         self.allocations = self.launches = 0
+        self.refuse_capture = ""  # what the driver answers to a recording
         self._handle = 100
 
     def gpu(self) -> Gpu:
@@ -114,6 +118,8 @@ class FakeCuda:
         self._recording.contexts = []
         try:
             yield recorded
+            if self.refuse_capture:
+                raise DeviceError("cudaGraphInstantiate failed", got=self.refuse_capture)
             graph = self._next()
             self.graphs[graph] = work
             recorded.append(graph)
@@ -145,6 +151,8 @@ class FakeTensorRt:
     Attributes:
         refuse: What the builder answers every network with, such as an out-of-memory message.
         types: Types that the inspector reports for matrix layers.
+        host_code: Whether plans carry host code, which a runtime has to allow.
+        layer_types: The type of what the network's layers give.
         error: What every engine adds to its answers.
     """
 
@@ -152,8 +160,11 @@ class FakeTensorRt:
         self.cuda = cuda
         self.refuse = ""
         self.types = "Float"
+        self.host_code = False
+        self.layer_types = "FLOAT"
         self.error = 0.0
-        self.contexts = 0
+        self.contexts = self.runs = 0
+        self.most_contexts = 1 << 20
         self.old = version.startswith("8.")
         fake = self
 
@@ -241,7 +252,7 @@ class FakeTensorRt:
 
             def create_execution_context(self, strategy: Any) -> Any:
                 assert strategy == module.ExecutionContextAllocationStrategy.USER_MANAGED
-                return NewContext(self)
+                return NewContext(self) if fake.contexts < fake.most_contexts else None
 
             def create_execution_context_without_device_memory(self) -> Any:
                 assert fake.old
@@ -253,6 +264,7 @@ class FakeTensorRt:
                 return SimpleNamespace(get_engine_information=lambda form: text)
 
             def run(self, shape: tuple[int, ...], addresses: dict[str, int]) -> None:
+                fake.runs += 1
                 (fed,), (given,) = self.session.get_inputs(), self.session.get_outputs()
                 count = int(np.prod(shape))
                 values = np.ctypeslib.as_array((ctypes.c_float * count).from_address(addresses[fed.name]))
@@ -264,9 +276,12 @@ class FakeTensorRt:
         class Runtime:
             def __init__(self, logger: Any) -> None:
                 self.logger = logger
+                self.engine_host_code_allowed = False
 
             def deserialize_cuda_engine(self, plan: bytes) -> Any:
                 try:
+                    if fake.host_code and not self.engine_host_code_allowed:
+                        raise ValueError("the plan carries host code")
                     if not plan.startswith(_MAGIC):
                         raise ValueError("magic tag does not match")
                     head, _, graph = plan.removeprefix(_MAGIC).partition(b"\n")
@@ -285,7 +300,7 @@ class FakeTensorRt:
                 self.output_type: Any = None
 
             def get_output(self, index: int) -> Any:
-                return SimpleNamespace(name=self.name, dtype=module.DataType.FLOAT, is_shape_tensor=False)
+                return SimpleNamespace(name=self.name, dtype=module.DataType[fake.layer_types], is_shape_tensor=False)
 
             def set_output_type(self, index: int, kind: Any) -> None:
                 self.output_type = kind
@@ -366,6 +381,7 @@ class FakeTensorRt:
             def build_serialized_network(self, network: Network, config: BuilderConfig) -> bytes | None:
                 fake.config = config
                 fake.network = network
+                fake.host_code = module.BuilderFlag.VERSION_COMPATIBLE in config.flags
                 if fake.refuse:
                     self.logger.log(ILogger.Severity.ERROR, fake.refuse)
                     return None

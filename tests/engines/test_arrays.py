@@ -57,6 +57,17 @@ def test_the_cuda_array_interface_goes_both_ways() -> None:
     assert DeviceArray.of(array) is array
 
 
+def test_what_the_protocols_say_of_the_device_is_kept() -> None:
+    values = np.ones(3, np.float32)
+    shown = {"shape": (3,), "typestr": "<f4", "data": (values.ctypes.data, True), "strides": None, "version": 3}
+    seen = DeviceArray.of(SimpleNamespace(__cuda_array_interface__=shown, __dlpack_device__=lambda: (2, 1)))
+    assert (seen.device_type, seen.device_index, seen.readonly) == (2, 1, True)
+    given = DeviceArray(address=values.ctypes.data, shape=(3,), dtype="float32", device_type=13, device_index=2)
+    seen = DeviceArray.of(SimpleNamespace(__dlpack__=given.__dlpack__))
+    assert (seen.device_type, seen.device_index, seen.readonly) == (13, 2, False)
+    arrays._given.clear()  # nobody consumed the capsule
+
+
 def test_what_cannot_be_read_is_named() -> None:
     with pytest.raises(RuntimeFailureError, match="list"):
         DeviceArray.of([1, 2])
@@ -65,5 +76,7 @@ def test_what_cannot_be_read_is_named() -> None:
     strided = {"shape": (2, 3), "typestr": "<f4", "data": (4096, False), "strides": (4, 8), "version": 3}
     with pytest.raises(RuntimeFailureError, match="not C-contiguous"):
         DeviceArray.of(SimpleNamespace(__cuda_array_interface__=strided))
+    with pytest.raises(RuntimeFailureError, match="cannot be read in place"):
+        DeviceArray.of(torch.ones(2, requires_grad=True))
     with pytest.raises(RuntimeFailureError, match="element type"):
         DeviceArray.of(torch.ones(2, dtype=torch.bfloat16))

@@ -141,3 +141,8 @@ def test_everything_that_differs_is_named(plan: Path) -> None:
         require_fit(plan, made_for(plan), binding("11.0"), A100)
     assert caught.value.got == "version: 11.0; compute capability: 8.0"
     assert caught.value.expected == "version: 10.13.0.35; compute capability: 9.0"
+
+
+def test_a_manifest_of_tensorrt_without_a_gpu_fits_no_machine(plan: Path) -> None:
+    with pytest.raises(EngineError, match=r"not built for this machine[\s\S]*GPU: none named[\s\S]*--rebuild"):
+        require_fit(plan, made_for(plan, gpu=None), binding("10.13.0.35"), H100)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import dataclasses
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,9 @@ from tests.conftest import tiny_model
 from tests.engines.conftest import Machine
 from tests.engines.fake import FakeCuda
 from vitrify.classifier import Classifier
-from vitrify.engines import BuildConfig, Profile, device, manifest_path
+from vitrify.engines import BuildConfig, Profile, device, manifest_path, session
+from vitrify.engines.arrays import DeviceArray
+from vitrify.engines.releases import release_of
 from vitrify.errors import DeviceError, EngineError, MissingExtraError, OptionError, RuntimeFailureError
 from vitrify.runtimes import RuntimeOptions
 from vitrify.runtimes.tensorrt import TensorRtRuntime
@@ -41,6 +46,10 @@ def truth(
     return logits
 
 
+def on_gpu(*shape: int, **fields: Any) -> DeviceArray:
+    return DeviceArray(address=4096, shape=shape or (1, 3, 32, 32), dtype="float32", **fields)
+
+
 @pytest.fixture(params=VERSIONS)
 def engine(request: pytest.FixtureRequest, machine: Machine, artifact: Path, tmp_path: Path) -> Path:
     machine.use(FakeCuda(), request.param)
@@ -55,9 +64,10 @@ def new_engine(machine: Machine, artifact: Path, tmp_path: Path) -> Path:
 def test_a_repeated_batch_is_one_launch_and_says_the_same(machine: Machine, engine: Path) -> None:
     batch = images(3)
     with TensorRtRuntime(engine) as runtime:
-        before = machine.cuda.launches
+        before, runs = machine.cuda.launches, machine.trt.runs
         answers = [runtime.infer({"image": batch})["logits"] for _ in range(4)]
-        assert machine.cuda.launches - before == 3  # the second call records, and replays at once
+        assert machine.cuda.launches - before == 2  # the second call runs, and is recorded
+        assert machine.trt.runs - runs == 4
     for answer in answers:
         np.testing.assert_allclose(answer, truth(batch), rtol=1e-4, atol=1e-4)
 
@@ -68,6 +78,77 @@ def test_sizes_take_turns_without_disturbing_each_others_graphs(machine: Machine
         for count in (1, 1, 1, 4, 4, 1, 1, 4, 8, 4, 1, 8, 8, 8):
             answer = runtime.infer({"image": images(count)})["logits"]
             np.testing.assert_allclose(answer, truth(images(count)), rtol=1e-4, atol=1e-4)
+
+
+def test_sizes_that_take_turns_are_not_recorded_over_and_over(
+    machine: Machine, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captures: list[int] = []
+    capture = FakeCuda.capture
+
+    def counted(cuda: FakeCuda, stream: int) -> contextlib.AbstractContextManager[list[int]]:
+        captures.append(stream)
+        return capture(cuda, stream)
+
+    monkeypatch.setattr(FakeCuda, "capture", counted)
+    with TensorRtRuntime(engine) as runtime:
+        for _ in range(5):
+            for count in (1, 2):
+                runtime.infer({"image": images(count)})
+    assert len(captures) == (0 if machine.trt.old else 2)
+
+
+def test_the_graph_that_was_used_longest_ago_makes_room(
+    machine: Machine, new_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_GRAPHS", 2)
+    with TensorRtRuntime(new_engine) as runtime:
+        for count in (1, 1, 2, 2, 1, 3, 3):  # 2 goes
+            runtime.infer({"image": images(count)})
+        assert len(machine.cuda.graphs) == 2
+        for count, launched in ((1, 1), (3, 1), (2, 0)):
+            before = machine.cuda.launches
+            runtime.infer({"image": images(count)})
+            assert machine.cuda.launches - before == launched
+
+
+@pytest.mark.parametrize("fails", ["capture", "context"])
+def test_what_cannot_be_recorded_is_answered_all_the_same(machine: Machine, engine: Path, fails: str) -> None:
+    with TensorRtRuntime(engine) as runtime:
+        if fails == "capture":
+            machine.cuda.refuse_capture = "cudaErrorStreamCaptureUnsupported"
+        elif machine.trt.old:
+            pytest.skip("8.5 records its only context")
+        else:
+            machine.trt.most_contexts = machine.trt.contexts
+        runs = machine.trt.runs
+        for turn in range(4):
+            batch = images(3)
+            np.testing.assert_allclose(runtime.infer({"image": batch})["logits"], truth(batch), rtol=1e-4, atol=1e-4)
+            if turn == 1:
+                machine.cuda.refuse_capture, machine.trt.most_contexts = "", 1 << 20
+        assert machine.trt.runs - runs == 4
+        assert not machine.cuda.graphs  # it is not tried again and again
+
+
+def test_tensorrt_rtx_runs_without_graphs(machine: Machine, new_engine: Path) -> None:
+    with TensorRtRuntime(new_engine) as runtime:
+        rtx = dataclasses.replace(machine.trt.binding, release=release_of("rtx", "1.7"))
+        alone = session.Session(
+            machine.cuda,
+            rtx,
+            runtime._engine,
+            runtime._tensors,
+            index=0,
+            profile=runtime.profiles[0],
+            graphs=True,
+        )
+        before = machine.cuda.launches
+        for _ in range(3):
+            alone.run({"image": images(2)})
+        alone.close()
+        assert not machine.cuda.graphs
+        assert machine.cuda.launches == before
 
 
 def test_without_graphs_nothing_is_recorded(machine: Machine, engine: Path) -> None:
@@ -165,6 +246,12 @@ def test_without_outputs_the_runtimes_own_memory_is_given(machine: Machine, engi
         ({"image": torch.zeros(2, 3, 32, 32)}, {"logits": torch.zeros(1, 6)}, r"\[1, 6\]"),
         ({"image": torch.zeros(32, 32, 3, 1).permute(3, 2, 1, 0)}, {}, "not C-contiguous"),
         ({"image": [1, 2]}, {}, "list"),
+        ({"image": torch.tensor(1.0)}, {}, r"float32 \[\]"),
+        ({"image": torch.zeros(0, 3, 32, 32)}, {}, r"\[0, 3, 32, 32\]"),
+        ({"image": torch.zeros(1, 3, 32, 32)}, {"logits": torch.tensor(1.0)}, r"float32 \[\]"),
+        ({"image": on_gpu(device_type=3)}, {}, "device type 3"),
+        ({"image": on_gpu(device_index=1)}, {}, r"index 1[\s\S]*hint: move it"),
+        ({"image": torch.zeros(1, 3, 32, 32)}, {"logits": on_gpu(1, 6, readonly=True)}, "read-only"),
     ],
 )
 def test_a_wrong_array_is_named(
@@ -172,6 +259,17 @@ def test_a_wrong_array_is_named(
 ) -> None:
     with TensorRtRuntime(new_engine) as runtime, pytest.raises(RuntimeFailureError, match=says):
         runtime.infer_on_device(batch, outputs=outputs)
+
+
+def test_memory_of_the_host_is_refused_where_there_is_a_device(
+    machine: Machine, new_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeCuda, "memory_kinds", device.BoundCuda.memory_kinds)
+    with (
+        TensorRtRuntime(new_engine) as runtime,
+        pytest.raises(RuntimeFailureError, match=r"image is not in this GPU's memory[\s\S]*type 1,[\s\S]*infer\(\)"),
+    ):
+        runtime.infer_on_device({"image": torch.zeros(1, 3, 32, 32)})
 
 
 def test_a_batch_outside_every_profile(machine: Machine, artifact: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 
 from tests.engines.conftest import Machine, machine
 from tests.engines.fake import FakeCuda
-from vitrify.engines import BuildConfig, Profile, manifest_path, read_manifest
+from tests.engines.graphs import write_claiming
+from vitrify.engines import BuildConfig, Profile, device, manifest_path, read_manifest
 from vitrify.errors import BuildError, DeviceError, EngineError, GateError, OptionError, StorageError
+from vitrify.progress import SILENT
 from vitrify.runtimes import open_runtime
 from vitrify.verify import verify_artifact
 from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
@@ -20,6 +23,14 @@ from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
 __all__ = ["machine"]
 
 OLD = "8.5.3.1"
+
+
+class Said:
+    """A progress that keeps what is said."""
+
+    def __init__(self, said: list[str]) -> None:
+        self.say = said.append
+        self.track = SILENT.track
 
 
 def config(**options: object) -> BuildConfig:
@@ -40,6 +51,7 @@ def test_an_engine_is_compared_with_its_source_on_its_gpu(
         ("random", 1, 1),
         ("random", 3, 3),
         ("random", 8, 8),
+        ("random", 64, 64),  # the largest batch of its profile
         ("images", 8, 40),
     }
     assert all(check.passed and check.runtime == "tensorrt" for check in record.checks)
@@ -53,6 +65,30 @@ def test_verify_judges_an_engine_again(machine: Machine, artifact: Path, tmp_pat
     assert all(check.passed for check in verify_artifact(path).checks)
     machine.trt.error = 0.01
     assert not all(check.passed for check in verify_artifact(path, reference=artifact).checks)
+
+
+def test_images_are_compared_with_the_source_and_never_with_the_engine_itself(
+    machine: Machine, artifact: Path, photos: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "m.onnx"
+    shutil.copy(artifact, source)
+    path = engine_from_onnx(source, tmp_path / "m.engine", config=config()).path
+    photo = sorted(photos.rglob("*.png"))[:3]
+    record = verify_artifact(path, images=photo)
+    assert record.reference == "golden vectors and m.onnx"
+    assert all(check.passed for check in record.checks)
+    machine.trt.error = 0.01
+    failed = {check.inputs for check in verify_artifact(path, images=photo).checks if not check.passed}
+    assert failed >= {"random", "images"}
+    source.write_bytes(source.read_bytes() + b"\0")
+    with pytest.raises(OptionError, match=r"nothing to compare m\.engine with[\s\S]*--reference"):
+        verify_artifact(path, images=photo)
+
+
+def test_every_end_of_every_profile_is_compared(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    profiles = (Profile.parse("2:4:6"), Profile.parse("16"))
+    checks = engine_from_onnx(artifact, tmp_path / "m.engine", config=config(profiles=profiles)).manifest.verification
+    assert {2, 6, 16} <= {check.batch for check in checks.checks if check.inputs == "random"}  # type: ignore[union-attr]
 
 
 def test_a_wrong_engine_never_appears(machine: Machine, artifact: Path, tmp_path: Path) -> None:
@@ -94,6 +130,50 @@ def test_8_makes_fp16_by_flags_and_holds_softmax_in_fp32(machine: Machine, artif
     for layer in machine.trt.network.layers:
         held = module.DataType.FLOAT if layer.name in softmaxes else None
         assert layer.precision == layer.output_type == held
+
+
+def test_8_holds_norms_of_a_graph_in_fp16_too(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    machine.use(FakeCuda(), OLD)
+    machine.trt.types, machine.trt.layer_types = "Half", "HALF"
+    half = write_claiming(artifact, tmp_path / "half.onnx", "fp16")
+    manifest = engine_from_onnx(half, tmp_path / "m.engine", config=config()).manifest
+    assert len(manifest.pinned) == 2
+    assert machine.trt.module.BuilderFlag.OBEY_PRECISION_CONSTRAINTS in machine.trt.config.flags
+
+
+def test_norms_of_an_engine_in_fp32_cannot_be_let_go(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    machine.use(FakeCuda(), OLD)
+    with pytest.raises(OptionError, match=r"in fp32[\s\S]*leave --no-hold-norms out"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config(hold_norms=False))
+
+
+def test_a_plan_that_does_not_load_is_no_build(
+    machine: Machine, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.trt.module.Runtime, "deserialize_cuda_engine", lambda self, plan: None)
+    with pytest.raises(BuildError, match="does not load what it built"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["read_bytes", "write_bytes"])
+def test_kernel_times_that_cannot_be_kept_lose_no_build(
+    machine: Machine, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    done = getattr(Path, method)
+
+    def denied(self: Path, *arguments: object) -> object:
+        if self.suffix == ".timing":
+            raise PermissionError(13, "Permission denied", str(self))
+        return done(self, *arguments)
+
+    monkeypatch.setattr(Path, method, denied)
+    said: list[str] = []
+    progress = Said(said)
+    kept = config(timing_cache=str(tmp_path / "times"))
+    result = engine_from_onnx(artifact, tmp_path / "m.engine", config=kept, progress=progress)
+    assert result.path.exists()
+    assert any("kernel times" in text for text in said)
 
 
 def test_a_flag_that_gave_fp32_fails(machine: Machine, artifact: Path, tmp_path: Path) -> None:
@@ -179,7 +259,7 @@ def test_the_builders_refusals_have_names(machine: Machine, artifact: Path, tmp_
 
 def test_a_static_profile_is_compared_too(machine: Machine, artifact: Path, tmp_path: Path) -> None:
     result = engine_from_onnx(artifact, tmp_path / "m.engine", config=config(profiles=(Profile.parse("4"),)))
-    assert [check.count for check in result.manifest.verification.checks] == [3, 1, 3, 8]  # type: ignore[union-attr]
+    assert [check.count for check in result.manifest.verification.checks] == [3, 1, 3, 8, 4]  # type: ignore[union-attr]
 
 
 def test_rebuilding_for_this_machine_with_the_same_options(machine: Machine, artifact: Path, tmp_path: Path) -> None:
@@ -201,6 +281,9 @@ def test_rebuilding_for_this_machine_with_the_same_options(machine: Machine, art
     with pytest.raises(EngineError, match=r"not there[\s\S]*another file"):
         engine_from_manifest(target)
     source.unlink()
+    shutil.copy(artifact, target.parent / "m.onnx")  # or beside the engine
+    assert engine_from_manifest(target).manifest.onnx == "m.onnx"
+    (target.parent / "m.onnx").unlink()
     with pytest.raises(EngineError, match=r"not there[\s\S]*no .*m\.onnx"):
         engine_from_manifest(target)
 
@@ -224,3 +307,16 @@ def test_a_full_disk_leaves_both_files_as_they_were(
         engine_from_onnx(artifact, target, config=config(profiles=(Profile.parse("1"),)))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert manifest_path(target).exists()
+
+
+def test_without_a_gpu_that_can_be_used_nothing_is_parsed(
+    machine: Machine, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_old() -> FakeCuda:
+        raise DeviceError("the NVIDIA driver is too old", hint="update the driver")
+
+    monkeypatch.setattr(device, "cuda", too_old)
+    with pytest.raises(DeviceError, match=r"driver is too old[\s\S]*update the driver"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config())
+    assert machine.trt.network is None
+    assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,13 @@ import numpy as np
 
 from vitrify.errors import RuntimeFailureError
 
-_CPU, _CUDA = 1, 2
+CPU, CUDA, CUDA_MANAGED = 1, 2, 13
+"""DLPack's numbers of kinds of memory.
+
+Page-locked host memory (3) is not among what a GPU's runtime takes: kernels can read it, over the bus at a small part of
+the speed, and who hands it over mostly believes it to be on the GPU.
+"""
+
 _KINDS = {0: "i", 1: "u", 2: "f", 6: "b"}
 _CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
 
@@ -29,13 +35,17 @@ class DeviceArray:
         dtype: NumPy's name of the element type.
         owner: What keeps the memory alive.
         device_type: DLPack's number of the kind of device.
+        device_index: Which of these devices.
+        readonly: Whether its library forbids writing.
     """
 
     address: int
     shape: tuple[int, ...]
     dtype: str
     owner: Any = field(repr=False, compare=False, default=None)
-    device_type: int = _CUDA
+    device_type: int = CUDA
+    device_index: int = 0
+    readonly: bool = False
 
     @classmethod
     def of(cls, array: Any) -> DeviceArray:
@@ -53,7 +63,17 @@ class DeviceArray:
         if interface is not None:
             shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
             _require_contiguous(shape, interface.get("strides"), dtype.itemsize)
-            return cls(address=int(interface["data"][0]), shape=shape, dtype=dtype.name, owner=array)
+            address, readonly = interface["data"]
+            kind, index = _device_of(array)
+            return cls(
+                address=int(address),
+                shape=shape,
+                dtype=dtype.name,
+                owner=array,
+                device_type=kind,
+                device_index=index,
+                readonly=bool(readonly),
+            )
         if hasattr(array, "__dlpack__"):
             return _from_dlpack(array)
         raise RuntimeFailureError(
@@ -67,13 +87,13 @@ class DeviceArray:
         return {
             "shape": self.shape,
             "typestr": np.dtype(self.dtype).str,
-            "data": (self.address, False),
+            "data": (self.address, self.readonly),
             "strides": None,
             "version": 3,
         }
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self.device_type, 0
+        return self.device_type, self.device_index
 
     def __dlpack__(self, *, stream: Any = None, **_: Any) -> Any:
         return _to_dlpack(self)
@@ -131,7 +151,7 @@ def _to_dlpack(array: DeviceArray) -> Any:
     managed = _Managed(
         tensor=_Tensor(
             data=array.address,
-            device=_Device(array.device_type, 0),
+            device=_Device(array.device_type, array.device_index),
             ndim=len(array.shape),
             dtype=_DataType(_CODES[dtype.kind], 8 * dtype.itemsize, 1),
             shape=shape,
@@ -144,7 +164,10 @@ def _to_dlpack(array: DeviceArray) -> Any:
 
 def _from_dlpack(array: Any) -> DeviceArray:
     # The capsule is read and dropped unconsumed; `array` itself keeps the memory alive.
-    capsule = array.__dlpack__()
+    try:
+        capsule = array.__dlpack__()
+    except (BufferError, RuntimeError) as error:  # its library does not give it away, and says why
+        raise RuntimeFailureError("this array cannot be read in place", got=error) from error
     tensor = _Managed.from_address(_capsule_pointer(capsule, _NAME)).tensor
     kind = _KINDS.get(tensor.dtype.code)
     if kind is None or tensor.dtype.lanes != 1:
@@ -159,7 +182,15 @@ def _from_dlpack(array: Any) -> DeviceArray:
         dtype=dtype.name,
         owner=(array, capsule),
         device_type=tensor.device.kind,
+        device_index=tensor.device.index,
     )
+
+
+def _device_of(array: Any) -> tuple[int, int]:
+    """The CUDA array interface does not say which GPU; the libraries that have both protocols do."""
+    known = getattr(array, "__dlpack_device__", None)
+    kind, index = known() if known is not None else (CUDA, 0)
+    return int(kind), int(index)
 
 
 def _require_contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> None:

@@ -19,6 +19,7 @@ from vitrify.progress import SILENT, Progress
 from vitrify.spec import ModelSpec, Precision
 
 _MIB = 1 << 20
+_LEAVE_OUT = "leave --no-hold-norms out"
 _LEVELS = {"ampere+": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
 _OUT_OF_MEMORY = re.compile(r"out ?of ?memory|cudaMalloc|insufficient memory|Cuda failure: 2\b", re.IGNORECASE)
 
@@ -85,14 +86,14 @@ def build_plan(
             raise _parser_error(trt, parser, log)
         builder_config = builder.create_builder_config()
         _set_options(trt, builder_config, config, capabilities)
-        pinned = _set_precision(trt, builder_config, network, precision, spec.precision, hold_norms=config.hold_norms)
+        pinned = _set_precision(trt, builder_config, network, precision, hold_norms=config.hold_norms)
         _set_profiles(builder, builder_config, network, config)
         monitor = make_monitor(trt, progress, stop) if trt.release.progress_monitor else None
         if monitor is not None:
             builder_config.progress_monitor = monitor
         cache = timing_cache_path(config, trt, gpu) if gpu is not None else None
         if cache is not None:
-            load_timing_cache(builder_config, cache)
+            load_timing_cache(builder_config, cache, progress)
         progress.say(f"building with {trt.name}" + (f" for {', '.join(capabilities)}" if capabilities else ""))
         start = time.perf_counter()
         memory = builder.build_serialized_network(network, builder_config)
@@ -100,9 +101,10 @@ def build_plan(
         if memory is None:
             raise _build_error(log, config)
         if cache is not None:
-            save_timing_cache(builder_config, cache)
+            save_timing_cache(builder_config, cache, progress)
         plan = bytes(memory)
-        text = _inspected(trt, logger, plan) if gpu is not None else None
+        here = gpu is not None and (trt.release.flavour == "full" or gpu.compute_capability in capabilities)
+        text = _inspected(trt, logger, plan, log, host_code=config.version_compatible) if here else None
     read, text = (audit_from_log, log.layers) if text is None else (audit_from_inspector, text)
     audit = read(text, asked=precision, attention_blocks=_attention_blocks(trt, network))
     require_asked(audit, plan_bytes=len(plan), fp32_bytes=len(onnx) if spec.precision == "fp32" else 0)
@@ -212,22 +214,27 @@ def _require(available: bool, trt: TensorRt, what: str, since: str) -> None:
 
 
 def _set_precision(
-    trt: TensorRt, builder_config: Any, network: Any, precision: Precision, graph: Precision, *, hold_norms: bool
+    trt: TensorRt, builder_config: Any, network: Any, precision: Precision, *, hold_norms: bool
 ) -> tuple[str, ...]:
     """Where flags permit precisions, sets them; where the graph says the types, there is nothing to do."""
     if trt.release.strongly_typed and not hold_norms:
         raise OptionError(
-            f"{trt.name} takes the types from the graph", got="norms not held in fp32", hint="leave the option out"
+            f"{trt.name} takes the types from the graph", got="norms not held in fp32", hint=_LEAVE_OUT
         )
-    if trt.release.strongly_typed or precision == "fp32":
+    if trt.release.strongly_typed:
+        return ()
+    if precision == "fp32":
+        if not hold_norms:
+            raise OptionError("an engine in fp32 holds its norms in fp32", got="norms not held", hint=_LEAVE_OUT)
         return ()
     flags = {"fp16": ("FP16",), "int8": ("INT8", "FP16")}.get(precision)
     if flags is None:
         raise OptionError(f"{trt.name} does not compute in {precision}", expected="fp32, fp16 or int8")
     for name in flags:
         builder_config.set_flag(trt.flag("BuilderFlag", name))
-    if graph == precision or not hold_norms:
+    if not hold_norms:
         return ()
+    # In a graph in fp16 too: its norms overflow as they do by flags.
     builder_config.set_flag(trt.module.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     return pin_to_fp32(trt, network)
 
@@ -253,11 +260,18 @@ def _attention_blocks(trt: TensorRt, network: Any) -> int:
     return sum(network.get_layer(index).type in kinds for index in range(network.num_layers))
 
 
-def _inspected(trt: TensorRt, logger: Any, plan: bytes) -> str | None:
-    """The inspector's JSON, or None where the plan is for another GPU than this one."""
-    engine = trt.module.Runtime(logger).deserialize_cuda_engine(plan)
+def _inspected(trt: TensorRt, logger: Any, plan: bytes, log: BuildLog, *, host_code: bool) -> str:
+    """The inspector's JSON of a plan for this GPU."""
+    runtime = trt.module.Runtime(logger)
+    if host_code:
+        runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        return None
+        raise BuildError(
+            f"{trt.name} does not load what it built",
+            got="\n       ".join(dict.fromkeys(log.errors)) or "no reason given",
+            hint="try another version of TensorRT, or fewer options",
+        )
     inspector = engine.create_engine_inspector()
     return str(inspector.get_engine_information(trt.module.LayerInformationFormat.JSON))
 

@@ -9,8 +9,9 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
+from vitrify.engines.arrays import CUDA, CUDA_MANAGED
 from vitrify.errors import DeviceError, MissingExtraError
 
 _NO_DEVICE = ("cudaErrorNoDevice", "cudaErrorInvalidDevice", "cudaErrorStubLibrary")
@@ -35,7 +36,13 @@ class Gpu:
 
 
 class Cuda(Protocol):
-    """What a session needs of a GPU. Addresses and handles are integers; sizes are bytes."""
+    """What a session needs of a GPU. Addresses and handles are integers; sizes are bytes.
+
+    Attributes:
+        memory_kinds: DLPack's numbers of the memory that an array may lie in.
+    """
+
+    memory_kinds: ClassVar[tuple[int, ...]]
 
     def gpu(self) -> Gpu:
         """The current device."""
@@ -90,6 +97,8 @@ class BoundCuda:
         MissingExtraError: cuda-bindings is not installed.
         DeviceError: No GPU, or a driver that is too old; from a call, out of memory or another failure of the GPU.
     """
+
+    memory_kinds: ClassVar[tuple[int, ...]] = (CUDA, CUDA_MANAGED)
 
     def __init__(self) -> None:
         try:
@@ -227,10 +236,19 @@ def cuda() -> Cuda:
     return BoundCuda()
 
 
+def require_gpu() -> Gpu:
+    """The GPU, for work that cannot be done without one.
+
+    Raises:
+        MissingExtraError, DeviceError: As `BoundCuda`: why there is none that can be used.
+    """
+    return cuda().gpu()
+
+
 def gpu_or_none() -> Gpu | None:
     """The GPU, or None on a machine without one that can be used."""
     try:
-        return cuda().gpu()
+        return require_gpu()
     except (DeviceError, MissingExtraError):
         return None
 

@@ -74,8 +74,15 @@ class Manifest:
         return json.dumps(encode(self), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
     def onnx_path(self, plan: str | os.PathLike[str]) -> Path:
-        """Where the ONNX file lies, as seen from the plan."""
+        """Where the ONNX file lay, as seen from the plan."""
         return Path(plan).parent / self.onnx
+
+    def find_onnx(self, plan: str | os.PathLike[str]) -> Path | None:
+        """The ONNX file with the bytes that were built: where it lay, or beside the plan; None where it is not there."""
+        for path in dict.fromkeys((self.onnx_path(plan), Path(plan).with_name(Path(self.onnx).name))):
+            if path.is_file() and sha256_of(path) == self.onnx_sha256:
+                return path
+        return None
 
 
 def manifest_path(plan: str | os.PathLike[str]) -> Path:
@@ -168,7 +175,8 @@ def _differences(manifest: Manifest, trt: TensorRt, gpu: Gpu) -> list[tuple[str,
         return found
     level = manifest.config.hardware_compatible
     built = manifest.gpu
-    assert built is not None, "TensorRT builds on a GPU"
+    if built is None:  # TensorRT builds on a GPU: no build of ours wrote this
+        return [("GPU", gpu.name, "none named, so that the manifest fits no machine")]
     if level == "ampere+":
         if _numbers(here) < (8, 0):
             found.append(("compute capability", here, "8.0 or newer"))

@@ -45,7 +45,8 @@ def layers_to_pin(trt: TensorRt, network: Any) -> list[Any]:
 
 def _is_float(trt: TensorRt, layer: Any) -> bool:
     outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
-    return all(output.dtype == trt.module.DataType.FLOAT and not output.is_shape_tensor for output in outputs)
+    floats = (trt.module.DataType.FLOAT, trt.module.DataType.HALF)
+    return all(output.dtype in floats and not output.is_shape_tensor for output in outputs)
 
 
 def _by_kind(trt: TensorRt, layers: list[Any]) -> list[Any]:

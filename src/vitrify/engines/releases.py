@@ -8,6 +8,7 @@
 | progress and cancellation | no | no | yes | yes | yes |
 | several contexts on one optimisation profile | no | no | yes | yes | yes |
 | builds without a GPU | no | no | no | no | yes |
+| CUDA graphs | yes | yes | yes | yes | no: a build would have to ask for memory that the caller gives |
 
 Sources: each release's notes and Python API pages at https://docs.nvidia.com/deeplearning/tensorrt, and the bindings of
 8.5.3 and RTX 1.7 themselves.
@@ -52,6 +53,7 @@ class Release:
         compute_capabilities: A plan is compiled for named compute capabilities, without any GPU.
         progress_monitor: `IProgressMonitor`: progress, and a way to stop a build.
         timing_cache: Kernels are timed, and the times can be kept.
+        cuda_graphs: A context's work can be recorded. TensorRT-RTX needs BuilderFlag.REQUIRE_USER_ALLOCATION for it.
         profile_sharing: Several contexts of an engine may use one profile; else each needs an engine of its own.
     """
 
@@ -67,6 +69,7 @@ class Release:
     compute_capabilities: bool = False
     progress_monitor: bool = True
     timing_cache: bool = True
+    cuda_graphs: bool = True
     profile_sharing: bool = True
 
 
@@ -78,6 +81,7 @@ RELEASES: tuple[Release, ...] = (
         hardware_compatible=False,
         compute_capabilities=True,
         timing_cache=False,  # kernels are chosen without being timed
+        cuda_graphs=False,
     ),
     Release(name="TensorRT 11", since=(11, 0)),
     Release(name="TensorRT 10", since=(10, 0)),

@@ -1,10 +1,12 @@
 """One worker's share of an engine: execution contexts, a stream, buffers and CUDA graphs.
 
 All memory is taken when a session is made, for the largest batch of its profile, so that inference allocates nothing.
-The first batch of a size runs kernel by kernel; the second is recorded, and from then on that size is one launch: small
-batches spend most of their time on launching kernels. A recorded graph needs its context left as it was, so that each
+The first batch of a size runs kernel by kernel; so does the second, which is recorded then, and from the third on that
+size is one launch: small batches spend most of their time on launching kernels. What cannot be recorded runs kernel by
+kernel for good. A recorded graph needs its context left as it was, so that each
 has one of its own; all contexts of a session share one scratch memory, because they run one after the other. Where a
-release gives a profile to one context only (8.5), a session keeps the graph of the batch size it ran last.
+release gives a profile to one context only (8.5), a session keeps the graph of the batch size it ran last, and records
+a size when it comes twice in a row.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from vitrify.engines.tensors import Tensor
 from vitrify.errors import DeviceError, RuntimeFailureError
 
 _GRAPHS = 32
-"""Graphs that a session keeps: more batch sizes or addresses than a server has in use."""
+"""Graphs that a session keeps, those used last: more batch sizes or addresses than a server has in use."""
 
 _SEEN = 1 << 12
 """Batches that a session remembers having run once: a caller whose addresses never repeat must not fill the memory."""
@@ -74,8 +76,9 @@ class Session:
         self._cuda, self._trt, self._engine, self._index = cuda, trt, engine, index
         self._inputs = tuple(tensor for tensor in tensors if tensor.is_input)
         self._outputs = tuple(tensor for tensor in tensors if not tensor.is_input)
-        self._use_graphs = graphs
-        self._seen: set[_Key] = set()
+        self._use_graphs = graphs and trt.release.cuda_graphs
+        self._seen: dict[_Key, bool] = {}  # what ran, last used last: whether it can be recorded, as far as is known
+        self._previous: _Key | None = None
         self._recorded: dict[_Key, _Recorded] = {}
         self._event = 0
         self._memory: list[int] = []
@@ -165,40 +168,64 @@ class Session:
         }
 
     def _enqueue(self, addresses: tuple[int, ...], *, copies: bool) -> None:
-        """Runs `(batch, input addresses…, output addresses…)`: by its graph, or kernel by kernel where it is new."""
+        """Runs `(batch, input addresses…, output addresses…)`: by its graph, or kernel by kernel where it has none."""
         key = (copies, addresses)
-        recorded = self._recorded.get(key)
-        if recorded is None and not self._trt.release.profile_sharing:
-            self._forget_graphs()  # the only context is about to change
-        if recorded is None and self._use_graphs and key in self._seen:
-            recorded = self._record(key)
+        recorded = self._recorded.pop(key, None)
         if recorded is not None:
+            self._recorded[key] = recorded  # last: the most recently used
             self._cuda.launch(recorded.graph, self.stream)
             return
-        if len(self._seen) < _SEEN:
-            self._seen.add(key)
-        self._bind(self._context, addresses)
-        self._work(self._context, addresses[0], copies)
+        sharing = self._trt.release.profile_sharing
+        if not sharing:
+            self._forget_graphs()  # the only context is about to change
+        # With one context a graph lasts until another size comes: sizes that take turns are not worth recording.
+        ripe = self._use_graphs and self._remember(key) and (sharing or key == self._previous)
+        self._previous = key
+        context = self._context_to_record() if ripe else self._context
+        self._bind(context or self._context, addresses)
+        self._work(context or self._context, addresses[0], copies)
+        if ripe:
+            # TensorRT has set itself up for the shape by now. What was given to the stream is the answer.
+            self._cuda.synchronize(self.stream)
+            self._seen[key] = context is not None and self._record(key, context)
 
-    def _record(self, key: _Key) -> _Recorded:
+    def _remember(self, key: _Key) -> bool:
+        """Whether it ran before, and can be recorded as far as is known."""
+        before = self._seen.pop(key, None)
+        self._seen[key] = before is not False
+        if len(self._seen) > _SEEN:
+            del self._seen[next(iter(self._seen))]
+        return bool(before)
+
+    def _context_to_record(self) -> Any:
+        """A context that nothing else will change, or None where it cannot be had."""
+        if not self._trt.release.profile_sharing:
+            return self._context
+        try:
+            return self._new_context()
+        except RuntimeFailureError:
+            return None
+
+    def _record(self, key: _Key, context: Any) -> bool:
+        """Whether there is a graph now; a request whose work cannot be recorded has its answer all the same."""
         copies, addresses = key
-        if len(self._recorded) >= _GRAPHS:
-            self._forget_graphs()
-        context = self._new_context() if self._trt.release.profile_sharing else self._context
-        self._bind(context, addresses)
-        self._work(context, addresses[0], copies)  # once outside the graph: TensorRT sets itself up for the shape
-        self._cuda.synchronize(self.stream)
-        with self._cuda.capture(self.stream) as graphs:
-            self._work(context, addresses[0], copies)
+        while len(self._recorded) >= _GRAPHS:
+            self._destroy(self._recorded.pop(next(iter(self._recorded))))
+        try:
+            with self._cuda.capture(self.stream) as graphs:
+                self._work(context, addresses[0], copies)
+        except RuntimeFailureError:
+            return False
         self._recorded[key] = _Recorded(context=context, graph=graphs[0])
-        return self._recorded[key]
+        return True
 
     def _forget_graphs(self) -> None:
-        if self._recorded:
-            self._cuda.synchronize(self.stream)
-            for recorded in self._recorded.values():
-                self._cuda.destroy_graph(recorded.graph)
-            self._recorded.clear()
+        while self._recorded:
+            self._destroy(self._recorded.popitem()[1])
+
+    def _destroy(self, recorded: _Recorded) -> None:
+        self._cuda.synchronize(self.stream)  # it may still run
+        self._cuda.destroy_graph(recorded.graph)
 
     def _bind(self, context: Any, addresses: tuple[int, ...]) -> None:
         count = addresses[0]

@@ -10,7 +10,9 @@ from typing import Any
 from vitrify.engines.config import BuildConfig
 from vitrify.engines.device import Gpu
 from vitrify.engines.releases import TensorRt
+from vitrify.errors import StorageError
 from vitrify.files import atomic_write
+from vitrify.progress import Progress
 
 
 def timing_cache_path(config: BuildConfig, trt: TensorRt, gpu: Gpu) -> Path | None:
@@ -27,16 +29,26 @@ def timing_cache_path(config: BuildConfig, trt: TensorRt, gpu: Gpu) -> Path | No
     return folder / f"{re.sub(r'[^A-Za-z0-9.]+', '_', key)}.timing"
 
 
-def load_timing_cache(builder_config: Any, path: Path) -> None:
-    """Gives a build the times that are known; a file that TensorRT refuses counts as none."""
-    known = path.read_bytes() if path.is_file() else b""
+def load_timing_cache(builder_config: Any, path: Path, progress: Progress) -> None:
+    """Gives a build the times that are known; a file that cannot be read, or that TensorRT refuses, counts as none."""
+    known = b""
+    try:
+        known = path.read_bytes()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        progress.say(f"kernel times cannot be read from {path}: {error.strerror or error}")
     cache = builder_config.create_timing_cache(known)
     if cache is None or not builder_config.set_timing_cache(cache, False):
         builder_config.set_timing_cache(builder_config.create_timing_cache(b""), False)
 
 
-def save_timing_cache(builder_config: Any, path: Path) -> None:
-    """Keeps the times for the next build."""
+def save_timing_cache(builder_config: Any, path: Path, progress: Progress) -> None:
+    """Keeps the times for the next build; that they cannot be kept is no reason to lose this one."""
     cache = builder_config.get_timing_cache()
-    if cache is not None:
+    if cache is None:
+        return
+    try:
         atomic_write(path, bytes(cache.serialize()))
+    except (OSError, StorageError) as error:
+        progress.say(f"kernel times are not kept: {error}")

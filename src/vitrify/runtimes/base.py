@@ -192,6 +192,16 @@ class Runtime(abc.ABC):
         """The batch size to run `count` images with: `count`, or the nearest that the artifact accepts."""
         return count
 
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Where the artifact accepts certain batch sizes only, the ends of what it accepts: what ships has to run."""
+        return ()
+
+    @property
+    def source(self) -> Path | None:
+        """The file that the artifact was made from, where it is at hand and unchanged, and can be run."""
+        return None
+
     def versions(self) -> dict[str, str]:
         """The libraries that this runtime consists of, with their versions."""
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from vitrify.engines import Manifest, load_tensorrt, read_manifest, require_fit, require_intact
@@ -14,8 +15,9 @@ from vitrify.engines.device import cuda
 from vitrify.engines.session import Session
 from vitrify.engines.tensors import profiles_of, tensors_of
 from vitrify.engines.watching import BuildLog
-from vitrify.errors import ArtifactError, EngineError, OptionError, RuntimeFailureError
+from vitrify.errors import ArtifactError, EngineError, MissingExtraError, OptionError, RuntimeFailureError
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
+from vitrify.runtimes.registry import runtimes_for
 
 
 class TensorRtRuntime(Runtime):
@@ -101,7 +103,8 @@ class TensorRtRuntime(Runtime):
 
         Args:
             batch: An array for each input, with `__cuda_array_interface__` or `__dlpack__`, C-contiguous, of the dtype
-                and shape that `describe` tells. It has to live until the stream has passed.
+                and shape that `describe` tells, in this GPU's own or managed memory. It has to live until the stream
+                has passed. Page-locked host memory is refused: kernels would read it over the bus.
             stream: The caller's CUDA stream: the work is ordered into it, before what it is given next.
             outputs: Arrays to write to. Without them the result lies in the runtime's own memory, and the next batch
                 of the same size may overwrite it.
@@ -110,7 +113,8 @@ class TensorRtRuntime(Runtime):
             An array on the GPU for each output, which PyTorch, CuPy and JAX read in place.
 
         Raises:
-            RuntimeFailureError: A wrong name, dtype or shape, or TensorRT failed.
+            RuntimeFailureError: A wrong name, dtype or shape, memory of the host or of another GPU, an output that may
+                not be written, or TensorRT failed.
         """
         given = {name: DeviceArray.of(array) for name, array in batch.items()}
         into = {name: DeviceArray.of(array) for name, array in (outputs or {}).items()}
@@ -122,18 +126,31 @@ class TensorRtRuntime(Runtime):
                 got=", ".join([*given, *into]) or "no arrays",
                 expected=", ".join([*inputs, *outputs_of]),
             )
-        count = next(iter(given.values())).shape[0]
+        count = next(iter(given.values())).shape[:1]  # nothing for an array without axes
         for arrays, infos in ((given, inputs), (into, outputs_of)):
             for name, array in arrays.items():
                 info = infos[name]
-                if array.dtype != info.dtype or array.shape != (count, *info.shape[1:]):
+                self._require_here(name, array)
+                if array.dtype != info.dtype or array.shape != (*count, *info.shape[1:]) or 0 in array.shape:
                     raise RuntimeFailureError(
                         f"an array does not fit the model's {name}",
                         got=f"{array.dtype} {list(array.shape)}",
                         expected=str(info),
                     )
-        with self.session(count) as session:
+        for name, array in into.items():
+            if array.readonly:
+                raise RuntimeFailureError(f"the array for {name} is read-only", hint="give one that may be written")
+        with self.session(*count) as session:
             return session.run_on_device(given, stream=stream, outputs=into)
+
+    def _require_here(self, name: str, array: DeviceArray) -> None:
+        if array.device_type not in self._cuda.memory_kinds or array.device_index != 0:
+            raise RuntimeFailureError(
+                f"the array for {name} is not in this GPU's memory",
+                got=f"DLPack device type {array.device_type}, index {array.device_index}",
+                expected="type 2 (CUDA) or 13 (CUDA managed), index 0: the first visible GPU",
+                hint='move it there first, such as tensor.to("cuda:0"); infer() takes arrays of the host',
+            )
 
     @contextlib.contextmanager
     def session(self, batch: int) -> Iterator[Session]:
@@ -196,6 +213,23 @@ class TensorRtRuntime(Runtime):
             return count
         larger = [profile.min for profile in self._profiles if profile.min > count]
         return min(larger) if larger else max(profile.max for profile in self._profiles)
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The smallest and the largest batch of each profile."""
+        return tuple(sorted({size for profile in self._profiles for size in (profile.min, profile.max)}))
+
+    @property
+    def source(self) -> Path | None:
+        """The ONNX file, where the manifest's is at hand with the same bytes and there is a runtime for it."""
+        onnx = self.manifest.find_onnx(self.path) if self.manifest is not None else None
+        if onnx is None:
+            return None
+        try:
+            runtimes_for(onnx)
+        except MissingExtraError:
+            return None
+        return onnx
 
     def versions(self) -> dict[str, str]:
         """The version of TensorRT or TensorRT-RTX, whichever runs the open engine."""

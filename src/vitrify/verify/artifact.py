@@ -38,7 +38,8 @@ def verify_artifact(
     Args:
         path: The artifact.
         reference: A checkpoint or another artifact; its logits are the truth for golden, random and real inputs.
-            Without one, real images are compared between this artifact's runtimes, the first exact one being the truth.
+            Without one, real images are compared with what this artifact was made from, where that is at hand, or
+            between its runtimes; nothing is compared with itself.
         images: Real images.
         runtime: `all` that are installed and run such a file, or one by name.
         precision: Arithmetic that is judged.
@@ -61,7 +62,8 @@ def verify_artifact(
     checks: list[Check] = []
     spec: ModelSpec | None = None
     truths: tuple[Answered, ...] = ()
-    machine = ""
+    truth_row: RuntimeRow | None = None
+    machine, source = "", Path(reference) if reference is not None else None
     for row in rows:
         with open_runtime(path, row.name, RuntimeOptions(precision=precision)) as candidate:
             if spec is None:
@@ -69,10 +71,11 @@ def verify_artifact(
                 check_outputs(candidate, spec)
                 truths = _golden(spec)
                 if reference is not None or images:
-                    truth_path, truth_row = _truth(path, reference, rows)
+                    source = source or candidate.source
+                    truth_path, truth_row = _truth(path, source, rows, precision)
                     with open_runtime(truth_path, truth_row.name, RuntimeOptions(like=spec)) as truth:
                         versions |= truth.versions()
-                        probes = _probes(spec, images, only_images=reference is None)
+                        probes = _probes(spec, images, candidate.batch_sizes, only_images=source is None)
                         truths += answer(infer_with(truth, truth.spec), probes, progress=progress)
             versions |= candidate.versions()
             machine = candidate.hardware
@@ -80,7 +83,8 @@ def verify_artifact(
             judged = Candidate(
                 runtime=row.name, precision=arithmetic, infer=infer_with(candidate, spec), gate=gate_for(arithmetic)
             )
-            checks += judge(judged, truths, progress=progress)
+            itself = source is None and truth_row == row and precision == "fp32"
+            checks += judge(judged, _golden(spec) if itself else truths, progress=progress)
     if not checks:
         raise OptionError(
             f"there is nothing to compare {path.name} with",
@@ -88,7 +92,7 @@ def verify_artifact(
             expected="golden vectors, --reference or --images",
             hint=f"vitrify verify {path} --reference CHECKPOINT",
         )
-    names = (["golden vectors"] if spec and spec.golden else []) + ([Path(reference).name] if reference else [])
+    names = (["golden vectors"] if spec and spec.golden else []) + ([source.name] if source else [])
     return record(" and ".join(names) or "its own fp32", checks, versions, machine=machine)
 
 
@@ -100,14 +104,28 @@ def _golden(spec: ModelSpec) -> tuple[Answered, ...]:
     return (Answered(probe=probe, logits=golden_logits(spec)),)
 
 
-def _probes(spec: ModelSpec, images: Sequence[ImageSource], *, only_images: bool) -> tuple[Probe, ...]:
+def _probes(
+    spec: ModelSpec, images: Sequence[ImageSource], batches: Sequence[int], *, only_images: bool
+) -> tuple[Probe, ...]:
     kinds = {"images"} if only_images else {"random", "images"}
     kinds |= set() if spec.golden else {"golden"}  # the golden vectors' answers are known already
-    return tuple(probe for probe in standard_probes(spec, images) if probe.inputs in kinds)
+    return tuple(probe for probe in standard_probes(spec, images, batches) if probe.inputs in kinds)
 
 
-def _truth(path: Path, reference: str | os.PathLike[str] | None, rows: Sequence[RuntimeRow]) -> tuple[Path, RuntimeRow]:
-    if reference is None:
-        return path, rows[-1]
+def _truth(
+    path: Path, source: Path | None, rows: Sequence[RuntimeRow], precision: Precision
+) -> tuple[Path, RuntimeRow]:
     # ONNX Runtime is the exact one: OpenVINO chooses kernels by precision hints, and it is the one mostly judged.
-    return Path(reference), runtimes_for(reference)[-1]
+    if source is not None:
+        return source, runtimes_for(source)[-1]
+    exact = runtimes_for(path)
+    if precision == "fp32" and tuple(rows) == exact[-1:]:
+        exact = exact[:-1]  # the exact one is what is judged
+    if not exact:
+        raise OptionError(
+            f"there is nothing to compare {path.name} with on images",
+            got=f"one runtime, {rows[0].name}, and no file that it was made from",
+            expected="--reference",
+            hint=f"vitrify verify {path} --reference MODEL.onnx, or its checkpoint",
+        )
+    return path, exact[-1]

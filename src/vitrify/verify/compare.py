@@ -84,21 +84,25 @@ def infer_with(runtime: Runtime, spec: ModelSpec) -> Infer:
     return functools.partial(infer_logits, runtime, spec)
 
 
-def standard_probes(spec: ModelSpec, images: Sequence[ImageSource] = ()) -> tuple[Probe, ...]:
+def standard_probes(
+    spec: ModelSpec, images: Sequence[ImageSource] = (), batches: Sequence[int] = ()
+) -> tuple[Probe, ...]:
     """Golden and random inputs at every batch size of `BATCH_SIZES`, and real images where there are some.
 
     Args:
         spec: Gives shapes and preprocessing.
         images: Real images; all are compared.
+        batches: Further batch sizes for random inputs.
 
     Raises:
         ImageError: An image cannot be read.
     """
     golden = golden_recipe_batch(spec.input_shape)
     rng = np.random.default_rng(RANDOM_SEED)
-    noise = rng.standard_normal((max(BATCH_SIZES), *spec.input_shape), dtype=np.float32)
+    sizes = (*BATCH_SIZES, *sorted(set(batches) - set(BATCH_SIZES)))
+    noise = rng.standard_normal((max(sizes), *spec.input_shape), dtype=np.float32)
     probes = [Probe(inputs="golden", batch=len(golden), tensors=golden)]
-    probes += [Probe(inputs="random", batch=batch, tensors=noise[:batch]) for batch in BATCH_SIZES]
+    probes += [Probe(inputs="random", batch=batch, tensors=noise[:batch]) for batch in sizes]
     if images:
         tensors = preprocess(images, spec.preprocess)
         probes.append(Probe(inputs="images", batch=min(_IMAGE_BATCH, len(tensors)), tensors=tensors))

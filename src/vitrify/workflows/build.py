@@ -23,6 +23,7 @@ from vitrify.engines import (
     load_tensorrt,
     manifest_path,
     read_manifest,
+    require_gpu,
 )
 from vitrify.errors import EngineError, MissingExtraError, OptionError
 from vitrify.files import atomic_path, sha256_of
@@ -95,7 +96,10 @@ def engine_from_onnx(
             f"cannot build an engine from {onnx}", expected="an .onnx file", hint="vitrify export makes one"
         )
     spec = read_spec(onnx)
-    trt, gpu = load_tensorrt(config.tensorrt), gpu_or_none()
+    trt = load_tensorrt(config.tensorrt)
+    # TensorRT itself times kernels on a GPU: why there is none has to be said before a graph is read. TensorRT-RTX
+    # compiles for GPUs that are named.
+    gpu = require_gpu() if trt.release.flavour == "full" else gpu_or_none()
     built = build_plan(onnx.read_bytes(), spec, config, trt=trt, gpu=gpu, progress=progress)
     with atomic_path(manifest_path(output)) as manifest_file, atomic_path(output) as plan_file:
         plan_file.write_bytes(built.plan)
@@ -130,12 +134,12 @@ def engine_from_manifest(
     """
     plan = Path(plan)
     manifest = read_manifest(plan)
-    onnx = manifest.onnx_path(plan)
-    if not onnx.is_file() or sha256_of(onnx) != manifest.onnx_sha256:
+    onnx, stood = manifest.find_onnx(plan), manifest.onnx_path(plan)
+    if onnx is None:
         raise EngineError(
             f"the ONNX file that {plan} was built from is not there",
-            got="another file" if onnx.is_file() else f"no {onnx}",
-            expected=f"{onnx} with sha256 {manifest.onnx_sha256[:12]}…",
+            got="another file" if stood.is_file() else f"no {stood}",
+            expected=f"{stood}, or {stood.name} beside the engine, with sha256 {manifest.onnx_sha256[:12]}…",
             hint=f"vitrify build MODEL.onnx -o {plan}",
         )
     config, gpu = manifest.config, gpu_or_none()
