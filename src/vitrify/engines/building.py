@@ -218,9 +218,7 @@ def _set_precision(
 ) -> tuple[str, ...]:
     """Where flags permit precisions, sets them; where the graph says the types, there is nothing to do."""
     if trt.release.strongly_typed and not hold_norms:
-        raise OptionError(
-            f"{trt.name} takes the types from the graph", got="norms not held in fp32", hint=_LEAVE_OUT
-        )
+        raise OptionError(f"{trt.name} takes the types from the graph", got="norms not held in fp32", hint=_LEAVE_OUT)
     if trt.release.strongly_typed:
         return ()
     if precision == "fp32":
