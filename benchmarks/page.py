@@ -13,9 +13,9 @@ INTRODUCTIONS = {
         "## TensorRT on a GPU\n\n"
         "ViT-B/16 at 224 pixels, 5 classes. *device*: images and logits stay on the GPU; *copies*: arrays on the host. "
         "*Bare* is the loop over TensorRT's own calls that the runner is held to. "
-        "`benchmarks/engines.py` says how calls are timed, and what the relative error is. TensorRT 8.5.3 is older than "
-        "the H100, and eager PyTorch outruns it at large batches. The p99 of the runner with graphs includes recording "
-        "anew where ways took turns, which happens more rarely since.\n"
+        "`benchmarks/engines.py` says how calls are timed, and what the relative error is. TensorRT 8.5.3 is older "
+        "than the H100, and eager PyTorch outruns it at large batches. The p99 of the runner with graphs includes "
+        "recording anew where ways took turns, which happens more rarely since.\n"
     ),
     "gpu-pipeline": (
         "## From JPEG bytes to a label on a GPU\n\n"

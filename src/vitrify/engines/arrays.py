@@ -17,8 +17,8 @@ from vitrify.errors import RuntimeFailureError
 CPU, CUDA, CUDA_MANAGED = 1, 2, 13
 """DLPack's numbers of kinds of memory.
 
-Page-locked host memory (3) is not among what a GPU's runtime takes: kernels can read it, over the bus at a small part of
-the speed, and who hands it over mostly believes it to be on the GPU.
+Page-locked host memory (3) is not among what a GPU's runtime takes: kernels can read it, over the bus at a small part
+of the speed, and who hands it over mostly believes it to be on the GPU.
 """
 
 _KINDS = {0: "i", 1: "u", 2: "f", 6: "b"}

@@ -78,7 +78,7 @@ class Manifest:
         return Path(plan).parent / self.onnx
 
     def find_onnx(self, plan: str | os.PathLike[str]) -> Path | None:
-        """The ONNX file with the bytes that were built: where it lay, or beside the plan; None where it is not there."""
+        """The ONNX file whose bytes were built: where it lay, or beside the plan; None where it is in neither place."""
         for path in dict.fromkeys((self.onnx_path(plan), Path(plan).with_name(Path(self.onnx).name))):
             if path.is_file() and sha256_of(path) == self.onnx_sha256:
                 return path
