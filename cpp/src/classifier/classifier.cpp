@@ -5,7 +5,6 @@
 #include <exception>
 #include <new>
 #include <thread>
-#include <type_traits>
 #include <utility>
 
 #include "golden.hpp"
@@ -136,28 +135,10 @@ Precision Classifier::precision() const noexcept {
 }
 
 void Classifier::preprocess(const ImageSource& image, float* out) const {
-  const Preprocess& rules = state_->spec.preprocess;
   const DecodeOptions& decode = state_->options.decode;
-  std::visit(
-      [&](const auto& source) {
-        using Kind = std::decay_t<decltype(source)>;
-        if constexpr (std::is_same_v<Kind, std::string>) {
-          const auto bytes = classifier::read_file(source, decode.limits);
-          try {
-            preprocess_encoded(bytes.data(), bytes.size(), rules, decode, out);
-          } catch (const ImageError& error) {
-            throw ImageError(source + ": " + error.problem(), error.got(), error.expected(), error.hint());
-          }
-        } else if constexpr (std::is_same_v<Kind, ImageSource::Bytes>) {
-          preprocess_encoded(source.data, source.size, rules, decode, out);
-        } else if (source.rgb == nullptr || source.size.width < 1 || source.size.height < 1) {
-          throw ImageError("the image has no pixels",
-                           std::to_string(source.size.width) + " x " + std::to_string(source.size.height));
-        } else {
-          preprocess_rgb(source.rgb, source.size, rules, out);
-        }
-      },
-      image.value());
+  classifier::OpenImage opened;
+  opened.open(image, decode.limits);
+  opened.preprocess(state_->spec.preprocess, decode.fast, out);
 }
 
 void Classifier::infer(const float* tensors, std::size_t count, float* logits) const {

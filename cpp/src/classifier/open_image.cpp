@@ -81,6 +81,14 @@ Size OpenImage::upright() const {
   return exchanged ? Size{stored_.size.height, stored_.size.width} : stored_.size;
 }
 
+void OpenImage::preprocess(const Preprocess& rules, bool fast, float* out) {
+  if (rgb_ != nullptr) {
+    preprocess_rgb(rgb_, stored_.size, rules, out);
+    return;
+  }
+  named([&] { pixels::preprocess(*reader_, rules, fast, out); });
+}
+
 void OpenImage::decode(std::uint8_t* rgb) {
   const std::size_t row = 3 * static_cast<std::size_t>(stored_.size.width);
   if (rgb_ != nullptr) {

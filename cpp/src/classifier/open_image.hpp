@@ -1,4 +1,4 @@
-// An image of any kind of source whose header has been read, ready to be decoded where an engine wants it.
+// An image of any kind of source whose header has been read, ready to be prepared, or decoded where an engine wants it.
 #pragma once
 
 #include <memory>
@@ -21,6 +21,9 @@ class OpenImage {
 
   [[nodiscard]] StoredImage stored() const { return stored_; }
   [[nodiscard]] Size upright() const;
+
+  // Decodes and prepares it on the CPU, to [3, crop.height, crop.width]. Once only. Throws ImageError.
+  void preprocess(const Preprocess& rules, bool fast, float* out);
 
   // Writes [height, width, 3] as stored. Once only. Throws ImageError.
   void decode(std::uint8_t* rgb);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "text.hpp"
+
 namespace vitrify {
 namespace {
 
@@ -18,21 +20,13 @@ const std::vector<engines::Row>& rows() {
   return all;
 }
 
-std::string listed(const std::vector<std::string>& items, const char* between) {
-  std::string text;
-  for (const std::string& item : items) {
-    text += (text.empty() ? "" : between) + item;
-  }
-  return text;
-}
-
 // The row for a file. `name` is "auto" or a row's.
 const engines::Row& row_for(const std::string& path, const std::string& name) {
   const std::string suffix = std::filesystem::path(path).extension().string();
   for (const engines::Row& row : rows()) {
     const bool runs = std::find(row.suffixes.begin(), row.suffixes.end(), suffix) != row.suffixes.end();
     if (name == row.name && !runs) {
-      throw OptionError(name + " cannot run " + path, {}, listed(row.suffixes, " or "),
+      throw OptionError(name + " cannot run " + path, {}, joined(row.suffixes, " or "),
                         "leave the engine out, or name an artifact of that kind");
     }
     if (runs && (name == row.name || name == "auto")) {
@@ -46,7 +40,7 @@ const engines::Row& row_for(const std::string& path, const std::string& name) {
   }
   std::vector<std::string> expected = available_engines();
   expected.insert(expected.begin(), "auto");
-  throw OptionError("no engine is called '" + name + "'", {}, listed(expected, ", "));
+  throw OptionError("no engine is called '" + name + "'", {}, joined(expected));
 }
 
 }  // namespace

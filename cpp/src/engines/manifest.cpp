@@ -1,12 +1,15 @@
 #include "manifest.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <optional>
 #include <sstream>
 
 #include "parse.hpp"
 #include "sha256.hpp"
+#include "storage.hpp"
+#include "text.hpp"
 #include "vitrify/error.hpp"
 
 namespace vitrify::engines {
@@ -16,19 +19,6 @@ using spec::Fields;
 using spec::Value;
 
 constexpr std::int64_t kManifestVersion = 1;
-constexpr std::size_t kMaxBytes = 64 << 20;
-
-std::string text_of(const std::string& path, const std::string& plan) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    throw EngineError(plan + " has no manifest, and a plan can carry code", {}, path + " beside it",
-                      "vitrify build MODEL.onnx -o " + plan);
-  }
-  std::string text(kMaxBytes, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  return text;
-}
 
 std::optional<Gpu> gpu_of(const Value& value) {
   if (value.is_null()) {
@@ -84,22 +74,17 @@ bool version_fits(const Manifest& manifest, const std::string& here) {
   return !mine.empty() && !built.empty() && mine[0] == built[0] && mine >= built;
 }
 
-std::string joined(const std::vector<std::string>& items) {
-  std::string text;
-  for (const std::string& item : items) {
-    text += (text.empty() ? "" : " or ") + item;
-  }
-  return text;
-}
-
 }  // namespace
 
 Manifest read_manifest(const std::string& plan) {
   const std::string path = plan + ".json";
   const std::string again = "vitrify build MODEL.onnx -o " + plan;
-  const std::string text = text_of(path, plan);
+  const std::optional<std::string> text = spec::text_of(path);
+  if (!text) {
+    throw EngineError(plan + " has no manifest, and a plan can carry code", {}, path + " beside it", again);
+  }
   try {
-    const spec::Json data = spec::json_of(text);
+    const spec::Json data = spec::json_of(*text);
     const auto version = data.is_object() ? data.find("version") : data.end();
     if (version == data.end() || *version != kManifestVersion) {
       throw EngineError("the manifest " + path + " has another version",
@@ -117,7 +102,9 @@ std::string read_plan(const std::string& plan, const Manifest& manifest) {
   if (!file) {
     throw ArtifactError("no such file: " + plan, {}, {}, "check the path");
   }
-  std::string bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::string bytes(std::filesystem::file_size(plan), '\0');
+  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  bytes.resize(static_cast<std::size_t>(file.gcount()));
   Sha256 digest;
   digest.update(bytes.data(), bytes.size());
   if (bytes.size() != manifest.plan_bytes || digest.finish() != manifest.plan_sha256) {
@@ -148,7 +135,7 @@ void require_fit(const std::string& plan, const Manifest& manifest, const Releas
     const std::vector<std::string>& built_for = manifest.compute_capabilities;
     if (here.rtx) {
       if (std::find(built_for.begin(), built_for.end(), mine) == built_for.end()) {
-        differs("compute capability", mine, joined(built_for));
+        differs("compute capability", mine, joined(built_for, " or "));
       }
     } else if (manifest.hardware_compatible == "ampere+") {
       if (numbers_of(mine) < std::vector<int>{8, 0}) {

@@ -1,11 +1,9 @@
 // OpenVINO on the CPU.
 #include <algorithm>
-#include <condition_variable>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
-#include <mutex>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -13,6 +11,7 @@
 #include <openvino/openvino.hpp>
 
 #include "engines.hpp"
+#include "pool.hpp"
 
 namespace vitrify::engines {
 namespace {
@@ -110,7 +109,7 @@ class OpenVinoEngine final : public Engine {
                             "one, the image", "export it again");
       }
       for (int i = 0; i < options.streams; ++i) {
-        idle_.push_back(model_.create_infer_request());
+        requests_.add(model_.create_infer_request());
       }
     } catch (const Error&) {
       throw;
@@ -122,8 +121,8 @@ class OpenVinoEngine final : public Engine {
   void infer(const float* tensors, std::size_t count, float* logits) override {
     ov::Shape shape = item_;
     shape[0] = count;
-    const Lease lease(*this);
-    ov::InferRequest& request = lease.request();
+    Pool<ov::InferRequest>::Lease lease(requests_);
+    ov::InferRequest& request = lease.item();
     try {
       request.set_tensor(input_, input_tensor(tensors, shape));
       ov::Tensor output(ov::element::f32, {count, classes_}, logits);
@@ -148,31 +147,6 @@ class OpenVinoEngine final : public Engine {
   }
 
  private:
-  // An inference request, which holds the buffers of one inference, for as long as that runs.
-  class Lease {
-   public:
-    explicit Lease(OpenVinoEngine& engine) : engine_(&engine) {
-      std::unique_lock lock(engine.mutex_);
-      engine.returned_.wait(lock, [&] { return !engine.idle_.empty(); });
-      request_ = std::move(engine.idle_.back());
-      engine.idle_.pop_back();
-    }
-    ~Lease() {
-      {
-        const std::lock_guard lock(engine_->mutex_);
-        engine_->idle_.push_back(std::move(request_));  // into capacity that it had before: cannot throw
-      }
-      engine_->returned_.notify_one();
-    }
-    Lease(const Lease&) = delete;
-    Lease& operator=(const Lease&) = delete;
-    [[nodiscard]] ov::InferRequest& request() const { return request_; }
-
-   private:
-    OpenVinoEngine* engine_;
-    mutable ov::InferRequest request_;
-  };
-
   // The caller's memory as it is where the network takes float32, a narrowed copy where it takes float16.
   [[nodiscard]] ov::Tensor input_tensor(const float* tensors, const ov::Shape& shape) const {
     // OpenVINO has no tensor of constant memory; it does not write to an input.
@@ -191,9 +165,7 @@ class OpenVinoEngine final : public Engine {
   ov::Output<const ov::Node> output_;
   ov::Shape item_;
   std::size_t classes_;
-  std::mutex mutex_;
-  std::condition_variable returned_;
-  std::vector<ov::InferRequest> idle_;
+  Pool<ov::InferRequest> requests_;  // each holds the buffers of one inference
 };
 
 }  // namespace

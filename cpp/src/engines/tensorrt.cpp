@@ -1,24 +1,17 @@
 // TensorRT 8.5 to 11 and TensorRT-RTX on an NVIDIA GPU.
 //
-// A worker has its own context, stream and buffers, taken once for the largest batch. The first batch of a size runs
-// kernel by kernel; from the second on, that size is one launch of a recorded graph. Images are decoded into
-// page-locked memory, copied as they are, and become the network's input on the GPU.
-#include <algorithm>
-#include <condition_variable>
-#include <cstring>
-#include <map>
+// Here an engine is loaded and held to its manifest and its spec, and batches are dealt out to its workers.
+#include <memory>
 #include <mutex>
-#include <set>
 #include <utility>
 #include <vector>
 
-#include <cuda_fp16.h>
-
 #include "cuda_memory.hpp"
 #include "engines.hpp"
-#include "launch.hpp"
 #include "manifest.hpp"
+#include "pool.hpp"
 #include "tensorrt_release.hpp"
+#include "tensorrt_worker.hpp"
 
 namespace vitrify::engines {
 namespace {
@@ -62,22 +55,6 @@ std::string shown(const Dims& dims) {
   }
   return text + "]";
 }
-
-std::size_t element_bytes(DataType type) { return type == DataType::kHALF ? 2 : 4; }
-
-// The engine and what of it never changes.
-struct Network {
-  std::string path;
-  std::string input;
-  std::string output;
-  DataType input_type = DataType::kFLOAT;
-  DataType output_type = DataType::kFLOAT;
-  std::size_t item = 0;     // values in one image's tensor
-  std::size_t classes = 0;  // values in one row of logits
-  Dims shape{};             // of the input, batch included
-  int smallest = 1;
-  int largest = 1;
-};
 
 DataType float_type(const nvinfer1::ICudaEngine& engine, const std::string& name, const std::string& path) {
   const DataType type = engine.getTensorDataType(name.c_str());
@@ -142,214 +119,6 @@ int widest_profile(const nvinfer1::ICudaEngine& engine, Network& network) {
   return widest;
 }
 
-// One inference at a time. Not for several threads at once.
-class Worker {
- public:
-  Worker(nvinfer1::ICudaEngine& engine, const Network& network, const Preprocess& preprocess, int profile)
-      : engine_(&engine),
-        network_(&network),
-        preprocess_(&preprocess),
-        profile_(profile),
-        stream_(create_stream()),
-        scratch_bytes_(scratch_bytes(engine)),
-        scratch_(device_memory(scratch_bytes_)) {
-    const auto largest = static_cast<std::size_t>(network.largest);
-    input_bytes_ = network.item * element_bytes(network.input_type);
-    output_bytes_ = network.classes * element_bytes(network.output_type);
-    device_input_ = device_memory(largest * input_bytes_);
-    device_output_ = device_memory(largest * output_bytes_);
-    pinned_input_ = pinned_memory(largest * input_bytes_);
-    pinned_output_ = pinned_memory(largest * output_bytes_);
-    const cuda::Table table = cuda::normalised(preprocess);
-    table_ = device_memory(sizeof(table));
-    check(cudaMemcpy(table_.get(), table.data(), sizeof(table), cudaMemcpyHostToDevice), "CUDA does not copy");
-    context_ = new_context();
-  }
-
-  void infer(const float* tensors, std::size_t count, float* logits) {
-    take(tensors, count * network_->item);
-    enqueue({padded(count), true});
-    finish(count, logits);
-  }
-
-  void infer_images(const StoredImage* images, std::size_t count,
-                    const std::function<void(std::uint8_t* const* places)>& decode, float* logits) {
-    plan_.clear();
-    std::vector<std::size_t> offsets;
-    for (std::size_t i = 0; i < count; ++i) {
-      offsets.push_back(plan_.add(images[i].size, images[i].orientation, *preprocess_));
-    }
-    // The pixels, the jobs and the tables, one behind the other, so that one copy takes them all.
-    const std::size_t jobs = plan_.pixel_bytes;
-    const std::size_t numbers = jobs + count * sizeof(cuda::Job);
-    const std::size_t bytes = numbers + plan_.numbers.size() * sizeof(std::int32_t);
-    reserve(bytes);
-    auto* staged = static_cast<std::uint8_t*>(staged_.get());
-    std::vector<std::uint8_t*> places;
-    for (const std::size_t offset : offsets) {
-      places.push_back(staged + offset);
-    }
-    decode(places.data());
-    std::memcpy(staged + jobs, plan_.jobs.data(), numbers - jobs);
-    std::memcpy(staged + numbers, plan_.numbers.data(), bytes - numbers);
-    auto* there = static_cast<std::uint8_t*>(device_images_.get());
-    check(cudaMemcpyAsync(there, staged, bytes, cudaMemcpyHostToDevice, stream_.get()), "CUDA does not copy");
-    const cuda::Batch batch{reinterpret_cast<const cuda::Job*>(there + jobs),
-                            reinterpret_cast<const std::int32_t*>(there + numbers), there,
-                            static_cast<const float*>(table_.get()), static_cast<unsigned>(count)};
-    check(
-        cuda::launch(batch, *preprocess_, network_->input_type == DataType::kHALF, device_input_.get(), stream_.get()),
-        "CUDA does not start the preprocessing");
-    enqueue({padded(count), false});
-    finish(count, logits);
-  }
-
- private:
-  // A batch size, and whether the copy of its tensors to the GPU belongs to it.
-  using Key = std::pair<int, bool>;
-  // Each has a context of its own: more sizes than a server has in use only cost memory.
-  static constexpr std::size_t kMostGraphs = 32;
-
-  struct Recorded {
-    Owned<nvinfer1::IExecutionContext> context;  // of its own, where the release permits; nothing may change it
-    ExecutableGraph graph;
-  };
-
-  Owned<nvinfer1::IExecutionContext> new_context() {
-    auto context = create_context(*engine_, scratch_.get(), scratch_bytes_);
-    if (!context) {
-      throw DeviceError("the GPU has not enough memory for another execution context", {}, {},
-                        "use fewer streams, or build with a smaller largest batch (--profile)");
-    }
-    if (!context->setOptimizationProfileAsync(profile_, stream_.get())) {
-      throw RuntimeFailureError("TensorRT refuses its profile " + std::to_string(profile_));
-    }
-    check(cudaStreamSynchronize(stream_.get()), "the GPU failed to take a profile");
-    return context;
-  }
-
-  // A batch below the profile takes rows of an earlier one along, whose logits nobody reads.
-  [[nodiscard]] int padded(std::size_t count) const { return std::max(static_cast<int>(count), network_->smallest); }
-
-  void take(const float* tensors, std::size_t values) {
-    if (network_->input_type == DataType::kFLOAT) {
-      std::memcpy(pinned_input_.get(), tensors, values * sizeof(float));
-    } else {
-      std::transform(tensors, tensors + values, static_cast<__half*>(pinned_input_.get()),
-                     [](float value) { return __float2half(value); });
-    }
-  }
-
-  void finish(std::size_t count, float* logits) {
-    check(cudaStreamSynchronize(stream_.get()), "the GPU failed on a batch of " + std::to_string(count));
-    give(logits, count * network_->classes);
-  }
-
-  // Room for the images of a batch; it grows with the largest batch so far, and then no more.
-  void reserve(std::size_t bytes) {
-    if (bytes <= image_capacity_) {
-      return;
-    }
-    const std::size_t capacity = bytes + bytes / 4;
-    image_capacity_ = 0;
-    staged_.reset();
-    device_images_.reset();
-    staged_ = pinned_memory(capacity);
-    device_images_ = device_memory(capacity);
-    image_capacity_ = capacity;
-  }
-
-  void give(float* logits, std::size_t values) const {
-    if (network_->output_type == DataType::kFLOAT) {
-      std::memcpy(logits, pinned_output_.get(), values * sizeof(float));
-    } else {
-      const auto* halves = static_cast<const __half*>(pinned_output_.get());
-      std::transform(halves, halves + values, logits, [](__half value) { return __half2float(value); });
-    }
-  }
-
-  // Runs a batch by its graph, or kernel by kernel where its size is new.
-  void enqueue(Key key) {
-    const auto found = recorded_.find(key);
-    if (found != recorded_.end()) {
-      check(cudaGraphLaunch(found->second.graph.get(), stream_.get()), "CUDA does not launch a graph");
-      return;
-    }
-    if (!kSharesProfiles) {
-      recorded_.clear();  // the only context is about to change
-    }
-    // With one context, a size is worth recording where it follows itself; with many, where it comes again.
-    const bool again = kSharesProfiles ? !seen_.insert(key).second && recorded_.size() < kMostGraphs : key == last_;
-    last_ = key;
-    if (!again) {
-      bind(*context_, key.first);
-      work(*context_, key);
-      return;
-    }
-    Recorded record;
-    if (kSharesProfiles) {
-      record.context = new_context();
-    }
-    nvinfer1::IExecutionContext& context = record.context ? *record.context : *context_;
-    bind(context, key.first);
-    work(context, key);  // once outside the graph: TensorRT sets itself up for the shape
-    check(cudaStreamSynchronize(stream_.get()), "the GPU failed on a batch of " + std::to_string(key.first));
-    record.graph = recorded(stream_.get(), [&] { work(context, key); });
-    recorded_.emplace(key, std::move(record));
-  }
-
-  void bind(nvinfer1::IExecutionContext& context, int count) {
-    Dims shape = network_->shape;
-    shape.d[0] = count;
-    if (!context.setInputShape(network_->input.c_str(), shape) ||
-        !context.setTensorAddress(network_->input.c_str(), device_input_.get()) ||
-        !context.setTensorAddress(network_->output.c_str(), device_output_.get())) {
-      throw RuntimeFailureError("TensorRT refuses a batch of " + std::to_string(count));
-    }
-  }
-
-  void work(nvinfer1::IExecutionContext& context, Key key) {
-    const auto [count, copies] = key;
-    const auto rows = static_cast<std::size_t>(count);
-    if (copies) {
-      check(cudaMemcpyAsync(device_input_.get(), pinned_input_.get(), rows * input_bytes_, cudaMemcpyHostToDevice,
-                            stream_.get()),
-            "CUDA does not copy");
-    }
-    if (!context.enqueueV3(stream_.get())) {
-      throw RuntimeFailureError("TensorRT failed on a batch of " + std::to_string(count), {}, {},
-                                "vitrify-classify --verify says whether the engine still is right");
-    }
-    check(cudaMemcpyAsync(pinned_output_.get(), device_output_.get(), rows * output_bytes_, cudaMemcpyDeviceToHost,
-                          stream_.get()),
-          "CUDA does not copy");
-  }
-
-  nvinfer1::ICudaEngine* engine_;
-  const Network* network_;
-  const Preprocess* preprocess_;
-  int profile_;
-  Stream stream_;
-  std::size_t scratch_bytes_;
-  std::size_t input_bytes_ = 0;
-  std::size_t output_bytes_ = 0;
-  DeviceMemory scratch_;
-  DeviceMemory device_input_;
-  DeviceMemory device_output_;
-  PinnedMemory pinned_input_;
-  PinnedMemory pinned_output_;
-  DeviceMemory table_;
-  cuda::Plan plan_;
-  std::size_t image_capacity_ = 0;
-  PinnedMemory staged_;
-  DeviceMemory device_images_;
-  // After the memory, so that they end before it.
-  Owned<nvinfer1::IExecutionContext> context_;
-  std::map<Key, Recorded> recorded_;
-  std::set<Key> seen_;
-  Key last_{0, false};
-};
-
 class TensorRtEngine final : public Engine {
  public:
   TensorRtEngine(const std::string& path, const ModelSpec& spec, const EngineOptions& options)
@@ -370,7 +139,7 @@ class TensorRtEngine final : public Engine {
       if (i > 0 && !kSharesProfiles) {
         engines_.push_back(deserialised(plan, path));
       }
-      idle_.push_back(std::make_unique<Worker>(*engines_.back(), network_, preprocess_, profile));
+      workers_.add(std::make_unique<Worker>(*engines_.back(), network_, preprocess_, profile));
     }
   }
 
@@ -404,40 +173,15 @@ class TensorRtEngine final : public Engine {
   // A larger batch than the profile's goes in parts of nearly equal size.
   template <typename Run>
   void in_parts(std::size_t count, Run run) {
-    const Lease worker(*this);
+    Pool<std::unique_ptr<Worker>>::Lease worker(workers_);
     const auto largest = static_cast<std::size_t>(network_.largest);
     const std::size_t parts = (count + largest - 1) / largest;
     for (std::size_t part = 0, begin = 0; part < parts; ++part) {
       const std::size_t rows = (count - begin) / (parts - part);
-      run(worker.worker(), begin, rows);
+      run(*worker.item(), begin, rows);
       begin += rows;
     }
   }
-
-  // A worker, for as long as a batch runs.
-  class Lease {
-   public:
-    explicit Lease(TensorRtEngine& engine) : engine_(&engine) {
-      std::unique_lock lock(engine.mutex_);
-      engine.returned_.wait(lock, [&] { return !engine.idle_.empty(); });
-      worker_ = std::move(engine.idle_.back());
-      engine.idle_.pop_back();
-    }
-    ~Lease() {
-      {
-        const std::lock_guard lock(engine_->mutex_);
-        engine_->idle_.push_back(std::move(worker_));  // into capacity that it had before: cannot throw
-      }
-      engine_->returned_.notify_one();
-    }
-    Lease(const Lease&) = delete;
-    Lease& operator=(const Lease&) = delete;
-    [[nodiscard]] Worker& worker() const { return *worker_; }
-
-   private:
-    TensorRtEngine* engine_;
-    std::unique_ptr<Worker> worker_;
-  };
 
   static Gpu current_gpu() {
     int device = 0;
@@ -461,9 +205,7 @@ class TensorRtEngine final : public Engine {
   Owned<nvinfer1::IRuntime> runtime_;
   std::vector<Owned<nvinfer1::ICudaEngine>> engines_;
   Network network_;
-  std::mutex mutex_;
-  std::condition_variable returned_;
-  std::vector<std::unique_ptr<Worker>> idle_;
+  Pool<std::unique_ptr<Worker>> workers_;
 };
 
 }  // namespace

@@ -45,6 +45,9 @@ inline constexpr double kScaleMargin = 2.0;
 // A reader for what the first bytes say; the limits are checked.
 [[nodiscard]] std::unique_ptr<Reader> open(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);
 
+// What preprocess_encoded does once the header is read.
+void preprocess(Reader& reader, const Preprocess& spec, bool fast, float* out);
+
 // The whole image, upright.
 [[nodiscard]] Image decode(Reader& reader);
 

@@ -139,22 +139,25 @@ void preprocess_rgb(const std::uint8_t* rgb, Size size, const Preprocess& spec, 
   writer.write(pipeline, out);
 }
 
-void preprocess_encoded(const std::uint8_t* data, std::size_t size, const Preprocess& spec,
-                        const DecodeOptions& options, float* out) {
-  const auto reader = pixels::open(data, size, options.limits);
-  if (reader->orientation() != pixels::kUpright) {
-    const Image image = pixels::decode(*reader);
+void pixels::preprocess(Reader& reader, const Preprocess& spec, bool fast, float* out) {
+  if (reader.orientation() != kUpright) {
+    const Image image = decode(reader);
     preprocess_rgb(image.rgb.data(), image.size, spec, out);
     return;
   }
   // Rows go from the decoder straight into the resize: the whole image is never in memory.
-  const Size resized = resized_size(reader->size(), spec);
-  const Size scaled = options.fast ? reader->scale_towards(resized) : reader->size();
+  const Size resized = resized_size(reader.size(), spec);
+  const Size scaled = fast ? reader.scale_towards(resized) : reader.size();
   const TensorWriter writer(resized, spec);
   Pipeline pipeline(scaled, resized, writer.columns(), writer.rows(), spec.interpolation);
-  reader->read(pipeline.input_columns(), pipeline.input_rows(),
-               [&pipeline](const std::uint8_t* row, int column) { pipeline.push(row, column); });
+  reader.read(pipeline.input_columns(), pipeline.input_rows(),
+              [&pipeline](const std::uint8_t* row, int column) { pipeline.push(row, column); });
   writer.write(pipeline, out);
+}
+
+void preprocess_encoded(const std::uint8_t* data, std::size_t size, const Preprocess& spec,
+                        const DecodeOptions& options, float* out) {
+  pixels::preprocess(*pixels::open(data, size, options.limits), spec, options.fast, out);
 }
 
 }  // namespace vitrify

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "text.hpp"
 #include "vitrify/error.hpp"
 
 namespace vitrify::spec {
@@ -12,14 +13,6 @@ std::string shown(const Json& data) {
   constexpr std::size_t longest = 77;
   std::string text = data.dump(-1, ' ', false, Json::error_handler_t::replace);
   return text.size() <= longest ? text : text.substr(0, longest) + "...";
-}
-
-std::string joined(const std::vector<std::string>& parts) {
-  std::string text;
-  for (const std::string& part : parts) {
-    text += (text.empty() ? "" : ", ") + part;
-  }
-  return text;
 }
 
 }  // namespace

@@ -17,8 +17,6 @@ namespace {
 
 constexpr std::uint64_t kGraph = 7;
 constexpr std::uint64_t kMetadataProps = 14;
-// More than any true spec: a hostile length must not become an allocation.
-constexpr std::uint64_t kMaxEntryBytes = 64 << 20;
 
 struct Damage {
   std::string what;
@@ -115,7 +113,7 @@ std::map<std::string, std::string> metadata_of(WireReader& file) {
       file.skip(field->bytes);
       continue;
     }
-    if (field->bytes > kMaxEntryBytes) {
+    if (field->bytes > spec::kMaxBytes) {
       throw Damage{"a metadata entry of " + std::to_string(field->bytes) + " bytes"};
     }
     const std::uint64_t end = file.position() + field->bytes;

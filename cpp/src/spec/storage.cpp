@@ -2,9 +2,9 @@
 
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 
 #include "parse.hpp"
+#include "text.hpp"
 #include "vitrify/spec.hpp"
 
 namespace vitrify {
@@ -36,11 +36,12 @@ ModelSpec spec_in_onnx(const std::string& path) {
   if (found != metadata.end()) {
     return parse_spec(found->second);
   }
-  std::string keys;
+  std::vector<std::string> keys;
   for (const auto& [key, value] : metadata) {
-    keys += (keys.empty() ? "metadata keys " : ", ") + key;
+    keys.push_back(key);
   }
-  throw SpecMissingError(path + " carries no model spec", keys.empty() ? "no metadata" : keys, kSpecKey,
+  throw SpecMissingError(path + " carries no model spec",
+                         keys.empty() ? "no metadata" : "metadata keys " + joined(keys), kSpecKey,
                          "make the artifact with `vitrify export CHECKPOINT -o model.onnx`, which writes the spec into "
                          "it");
 }
@@ -48,13 +49,12 @@ ModelSpec spec_in_onnx(const std::string& path) {
 // A TensorRT plan stays plain, so that its spec stands beside it.
 ModelSpec spec_in_manifest(const std::string& plan) {
   const std::string path = plan + ".json";
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
+  const std::optional<std::string> text = spec::text_of(path);
+  if (!text) {
     throw SpecMissingError(plan + " has no manifest", {}, path + " beside it",
                            "vitrify build MODEL.onnx -o " + plan + ", which writes both");
   }
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  const spec::Json data = spec::json_of(text);
+  const spec::Json data = spec::json_of(*text);
   if (!data.is_object() || !data.contains("spec")) {
     throw ArtifactError(path + " is no manifest of an engine", {}, {}, "build the engine again");
   }
@@ -62,6 +62,20 @@ ModelSpec spec_in_manifest(const std::string& plan) {
 }
 
 }  // namespace
+
+std::optional<std::string> spec::text_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    return std::nullopt;
+  }
+  std::string text;
+  std::string part(1 << 16, '\0');
+  while (text.size() < kMaxBytes &&
+         (file.read(part.data(), static_cast<std::streamsize>(part.size())) || file.gcount() > 0)) {
+    text.append(part, 0, static_cast<std::size_t>(file.gcount()));
+  }
+  return text;
+}
 
 ModelSpec read_spec(const std::string& path) {
   require_readable(path);
