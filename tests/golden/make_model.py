@@ -7,6 +7,7 @@ format of the spec changes, since the record holds a date and versions.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from tests.conftest import tiny_spec
 from vitrify.checkpoints import save_checkpoint
-from vitrify.spec import InputSpec, ModelSpec, Preprocess, Source, read_spec
+from vitrify.spec import Source, read_spec
 from vitrify.workflows.export import onnx_from_checkpoint
 
 GOLDEN = Path(__file__).parent
@@ -31,19 +33,9 @@ def main() -> None:
     model = timm.create_model(ARCHITECTURE, num_classes=len(LABELS), **KWARGS)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
-    spec = ModelSpec(
-        input=InputSpec(height=32, width=32),
-        preprocess=Preprocess(
-            resize_rule="shortest",
-            resize_height=36,
-            resize_width=36,
-            crop_height=32,
-            crop_width=32,
-            interpolation="bicubic",
-            mean=(0.485, 0.456, 0.406),
-            std=(0.229, 0.224, 0.225),
-        ),
-        labels=LABELS,
+    small = tiny_spec(LABELS)
+    spec = small.replace(
+        preprocess=replace(small.preprocess, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
         source=Source(architecture=ARCHITECTURE, model_kwargs=dict(KWARGS), created_by="tests/golden/make_model.py"),
     )
     rng = np.random.default_rng(0)

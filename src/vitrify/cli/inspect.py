@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from vitrify.cli.console import err, out, print_json
 from vitrify.cli.options import JsonFlag
 from vitrify.cli.tables import engine_table, layer_table, network_table, table, verification_table
-from vitrify.spec import ModelSpec
+from vitrify.spec import ENGINE_SUFFIXES, ModelSpec
 
 
 def inspect(
@@ -38,7 +38,7 @@ def inspect(
         from vitrify.inspection import inspect_network
 
         network = inspect_network(artifact)
-    manifest = read_manifest(artifact) if artifact.suffix in (".engine", ".plan") else None
+    manifest = read_manifest(artifact) if artifact.suffix in ENGINE_SUFFIXES else None
     if manifest is not None:
         require_intact(artifact, manifest)
     if json:

@@ -136,8 +136,7 @@ def engine_table(manifest: Manifest, *, title: str) -> Table:
     """Where an engine may run, and what its build gave."""
     rows = table("", "", title=title)
     rows.show_header = False
-    product = "TensorRT-RTX" if manifest.flavour == "rtx" else "TensorRT"
-    rows.add_row("built by", f"{product} {manifest.tensorrt} in {manifest.build_seconds:.1f} s, {manifest.date}")
+    rows.add_row("built by", f"{manifest.product} in {manifest.build_seconds:.1f} s, {manifest.date}")
     rows.add_row("built on", manifest.gpu.name if manifest.gpu else "a machine without a GPU")
     rows.add_row("runs on", f"compute capability {', '.join(manifest.compute_capabilities)}")
     rows.add_row("from", f"{manifest.onnx} sha256 {manifest.onnx_sha256[:12]}…")

@@ -15,7 +15,7 @@ from typing import Any
 from vitrify.engines.audit import Audit
 from vitrify.engines.config import BuildConfig
 from vitrify.engines.device import Gpu
-from vitrify.engines.releases import Flavour, TensorRt
+from vitrify.engines.releases import PRODUCTS, Flavour, TensorRt
 from vitrify.errors import EngineError, SpecError
 from vitrify.files import sha256_of
 from vitrify.spec import MANIFEST_SUFFIX, ModelSpec, Precision, Verification, encode
@@ -68,6 +68,11 @@ class Manifest:
     build_seconds: float
     audit: Audit
     verification: Verification | None = None
+
+    @property
+    def product(self) -> str:
+        """TensorRT or TensorRT-RTX, with its version."""
+        return f"{PRODUCTS[self.flavour]} {self.tensorrt}"
 
     def to_json(self) -> str:
         """The manifest as JSON text."""
@@ -165,7 +170,7 @@ def _differences(manifest: Manifest, trt: TensorRt, gpu: Gpu) -> list[tuple[str,
     """(what, here, built) for everything that does not fit."""
     found = []
     if trt.release.flavour != manifest.flavour:
-        return [("TensorRT", trt.name, f"{'TensorRT-RTX' if manifest.flavour == 'rtx' else 'TensorRT'}")]
+        return [("TensorRT", trt.name, PRODUCTS[manifest.flavour])]
     if not _version_fits(manifest, trt.version):
         found.append(("version", trt.version, manifest.tensorrt))
     here = gpu.compute_capability

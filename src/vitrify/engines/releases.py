@@ -29,6 +29,9 @@ Flavour = Literal["full", "rtx"]
 
 FlavourChoice = Literal["auto", "full", "rtx"]
 
+PRODUCTS: dict[Flavour, str] = {"full": "TensorRT", "rtx": "TensorRT-RTX"}
+"""What NVIDIA calls each flavour."""
+
 MODULES: dict[Flavour, tuple[str, ...]] = {
     "full": ("tensorrt", "tensorrt_bindings"),
     "rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
@@ -126,7 +129,7 @@ class TensorRt:
     @property
     def name(self) -> str:
         """Product and version, for messages and records."""
-        return f"{'TensorRT-RTX' if self.release.flavour == 'rtx' else 'TensorRT'} {self.version}"
+        return f"{PRODUCTS[self.release.flavour]} {self.version}"
 
     def flag(self, enum: str, member: str) -> Any:
         """An enum's member, or None where this release does not have it."""
@@ -164,8 +167,8 @@ def load_tensorrt(choice: FlavourChoice = "auto") -> TensorRt:
     """
     found = _find(choice)
     if found is None:
-        wanted = "TensorRT-RTX" if choice == "rtx" else "TensorRT"
-        raise MissingExtraError(f"{wanted} is not installed", extra="tensorrt", package=MODULES[_first(choice)][0])
+        first = _first(choice)
+        raise MissingExtraError(f"{PRODUCTS[first]} is not installed", extra="tensorrt", package=MODULES[first][0])
     flavour, name = found
     try:
         module = importlib.import_module(name)

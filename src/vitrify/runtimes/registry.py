@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vitrify.errors import ArtifactError, MissingExtraError, OptionError
 from vitrify.runtimes.base import Runtime, RuntimeOptions
+from vitrify.spec import ENGINE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ RUNTIMES: tuple[RuntimeRow, ...] = (
     RuntimeRow(
         "tensorrt",
         "vitrify.runtimes.tensorrt:TensorRtRuntime",
-        (".engine", ".plan"),
+        ENGINE_SUFFIXES,
         "tensorrt",
         "tensorrt",
         ("tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings"),

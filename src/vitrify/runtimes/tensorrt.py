@@ -12,6 +12,8 @@ from vitrify.engines import Manifest, load_tensorrt, read_manifest, require_fit,
 from vitrify.engines.arrays import DeviceArray
 from vitrify.engines.config import Profile
 from vitrify.engines.device import cuda
+from vitrify.engines.manifest import rebuild_command
+from vitrify.engines.releases import PRODUCTS
 from vitrify.engines.session import Session
 from vitrify.engines.tensors import profiles_of, tensors_of
 from vitrify.engines.watching import BuildLog
@@ -65,7 +67,7 @@ class TensorRtRuntime(Runtime):
             raise EngineError(
                 f"{self._trt.name} refuses {self.path}",
                 got="\n       ".join(dict.fromkeys(self._log.errors)) or "no reason given",
-                hint=f"vitrify build {self.path} --rebuild" if self.manifest else "build it again on this machine",
+                hint=rebuild_command(self.path) if self.manifest else "build it again on this machine",
             )
         return engine
 
@@ -233,5 +235,4 @@ class TensorRtRuntime(Runtime):
 
     def versions(self) -> dict[str, str]:
         """The version of TensorRT or TensorRT-RTX, whichever runs the open engine."""
-        name = "tensorrt-rtx" if self._trt.release.flavour == "rtx" else "tensorrt"
-        return {name: self._trt.version}
+        return {PRODUCTS[self._trt.release.flavour].lower(): self._trt.version}

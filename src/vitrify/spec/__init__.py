@@ -29,9 +29,10 @@ from vitrify.spec.model_spec import (
     Task,
     Verification,
 )
-from vitrify.spec.storage import MANIFEST_SUFFIX, read_spec
+from vitrify.spec.storage import ENGINE_SUFFIXES, MANIFEST_SUFFIX, read_spec
 
 __all__ = [
+    "ENGINE_SUFFIXES",
     "GOLDEN_RECIPES",
     "MANIFEST_SUFFIX",
     "MIN_IMAGES",

@@ -12,6 +12,9 @@ from typing import BinaryIO
 from vitrify.errors import ArtifactError, SpecMissingError
 from vitrify.spec.model_spec import SPEC_KEY, ModelSpec
 
+ENGINE_SUFFIXES = (".engine", ".plan")
+"""Of TensorRT plans."""
+
 MANIFEST_SUFFIX = ".json"
 """A TensorRT plan stays plain, so that its spec stands beside it: `model.engine.json`, under the key `spec`."""
 
@@ -34,8 +37,7 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
     readers = {
         ".onnx": _read_onnx_metadata,
         ".safetensors": _read_safetensors_metadata,
-        ".engine": _read_manifest,
-        ".plan": _read_manifest,
+        **dict.fromkeys(ENGINE_SUFFIXES, _read_manifest),
     }
     if not path.exists():
         raise ArtifactError(f"no such file: {path}", hint="check the path")

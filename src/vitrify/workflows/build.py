@@ -30,10 +30,8 @@ from vitrify.files import atomic_path, sha256_of
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import runtimes_for
-from vitrify.spec import ModelSpec, Precision, Verification, read_spec
+from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision, Verification, read_spec
 from vitrify.verify import require_passed, verify_artifact
-
-SUFFIXES = (".engine", ".plan")
 
 _NEXT = {
     "fp16": "bf16, whose range is fp32's, or fp32",
@@ -89,8 +87,10 @@ def engine_from_onnx(
         StorageError: A file cannot be written; what stood there is still there.
     """
     onnx, output, config = Path(onnx), Path(output), config or BuildConfig()
-    if output.suffix not in SUFFIXES:
-        raise OptionError(f"cannot build {output}", got=f"the suffix {output.suffix!r}", expected=" or ".join(SUFFIXES))
+    if output.suffix not in ENGINE_SUFFIXES:
+        raise OptionError(
+            f"cannot build {output}", got=f"the suffix {output.suffix!r}", expected=" or ".join(ENGINE_SUFFIXES)
+        )
     if onnx.suffix != ".onnx":
         raise OptionError(
             f"cannot build an engine from {onnx}", expected="an .onnx file", hint="vitrify export makes one"
