@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from vitrify.errors import ArtifactError
+from vitrify.graphs import part_of
 
 _BATCH = 1
 
@@ -90,7 +90,7 @@ def inspect_network(path: str | os.PathLike[str]) -> Network:
     parameters: Counter[str] = Counter()
     flops: Counter[str] = Counter()
     for node in shaped.graph.node:
-        part = _part_of(node.name)
+        part = part_of(node.name)
         operators.setdefault(part, Counter())[node.op_type] += 1
         outputs[part] = node.output[0]
         parameters[part] += sum(weights.pop(name, 0) for name in node.input)  # a shared weight counts once
@@ -128,14 +128,6 @@ def _fix_batch(proto: onnx.ModelProto, batch: int) -> None:
         if axis.dim_param:
             axis.dim_value = batch
     proto.graph.ClearField("value_info")
-
-
-def _part_of(name: str) -> str:
-    module = name.rpartition("/")[0]
-    block = re.match(r"(?:.*?\b)?(blocks\.\d+)", module)
-    if block:
-        return block.group(1)
-    return module.split(".")[0].split("/")[0] or "embedding and pooling"
 
 
 def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
