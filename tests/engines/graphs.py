@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from vitrify.conversion import embed_spec
+from vitrify.graphs import embed_spec
 from vitrify.spec import Precision, read_spec
 
 

@@ -211,7 +211,7 @@ Json spec::json_of(std::string_view text) {
 ModelSpec spec::spec_of(const Value& value) {
   check_version(value.json());
   const Fields fields(value, {"input", "preprocess", "labels", "source"},
-                      {"version", "output", "precision", "golden", "verification"});
+                      {"version", "output", "precision", "golden", "verification", "precision_search"});
   ModelSpec result;
   Size input_size;
   result.input = input_of(fields["input"], input_size);

@@ -5,10 +5,12 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from vitrify.errors import InputError
 from vitrify.pixels import IMAGE_SUFFIXES, ImageSource
+
+T = TypeVar("T")
 
 _SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"BM", b"GIF8")
 
@@ -63,7 +65,7 @@ def _expand(name: str, stdin: BinaryIO | None) -> Iterator[ImageSource]:
         yield name
 
 
-def pick_evenly(images: Sequence[ImageSource], limit: int) -> list[ImageSource]:
+def pick_evenly(images: Sequence[T], limit: int) -> list[T]:
     """At most `limit` images, evenly spread over the sequence, so that sorted class folders all have their share."""
     if len(images) <= limit:
         return list(images)

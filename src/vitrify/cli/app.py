@@ -19,6 +19,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "train": "train:train",
     "export": "export:export",
+    "quantize": "quantize:quantize",
     "build": "build:build",
     "verify": "verify:verify",
     "eval": "evaluate:evaluate",

@@ -12,7 +12,7 @@ from rich.text import Text
 if TYPE_CHECKING:  # a table is drawn of what somebody else imported
     from vitrify.engines import Audit, Manifest
     from vitrify.inspection import Network
-    from vitrify.spec import Check, Verification
+    from vitrify.spec import Check, PrecisionSearch, Verification
     from vitrify.verify import Evaluation, SideBySide
 
 
@@ -62,6 +62,18 @@ def _check_cells(check: Check) -> tuple[str, ...]:
         f"{check.gate_use:.1%}" if check.gate_use < 10 else f"{check.gate_use:.1g}x",
         f"{100 * check.top1_agreement:.4g}%",
     )
+
+
+def search_table(search: PrecisionSearch) -> Table:
+    """Every attempt of a search for a lower precision in a row."""
+    from vitrify.workflows.precision_report import cells
+
+    numbers = ("top-1", "agree", "error", "latency", "speedup")
+    made = table("recipe", "run in", *numbers, "", title=f"{search.runtime}, batch {search.batch}", right=numbers)
+    for attempt in search.attempts:
+        *told, verdict_ = cells(attempt)
+        made.add_row(*told, Text(verdict_, style="green" if attempt.passed else "bold red"))
+    return made
 
 
 def side_by_side_table(answers: SideBySide) -> Table:

@@ -8,7 +8,6 @@ for _package in ("torch", "onnxscript", "onnxslim"):
     if importlib.util.find_spec(_package) is None:
         raise MissingExtraError("making ONNX from a checkpoint needs PyTorch", extra="train", package=_package)
 
-from vitrify.conversion.embed import embed_spec  # noqa: E402
 from vitrify.conversion.exporters import (  # noqa: E402
     EXPORTERS,
     OPSET,
@@ -23,7 +22,6 @@ __all__ = [
     "OPSET",
     "OPSETS",
     "check_form",
-    "embed_spec",
     "export_with_dynamo",
     "export_with_torchscript",
     "simplify",

@@ -50,3 +50,8 @@ class GraphIndex:
         readers = self.read_by.get(name, [])
         given_out = any(value.name == name for value in self.graph.output)
         return readers[0] if len(readers) == 1 and not given_out else None
+
+
+def opset_of(proto: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a model uses; 0 where it names none."""
+    return next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)

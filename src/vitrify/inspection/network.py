@@ -13,7 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from vitrify.errors import ArtifactError
-from vitrify.graphs import part_of
+from vitrify.graphs import opset_of, part_of
 
 _BATCH = 1
 
@@ -96,7 +96,7 @@ def inspect_network(path: str | os.PathLike[str]) -> Network:
         parameters[part] += sum(weights.pop(name, 0) for name in node.input)  # a shared weight counts once
         flops[part] += _flops(node, shapes)
     return Network(
-        opset=next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0),
+        opset=opset_of(proto),
         ir_version=proto.ir_version,
         size_bytes=path.stat().st_size,
         parts=tuple(

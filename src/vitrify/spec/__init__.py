@@ -22,13 +22,13 @@ from vitrify.spec.model_spec import (
     KwargValue,
     ModelSpec,
     OutputSpec,
-    Precision,
     Preprocess,
     ResizeRule,
     Source,
     Task,
     Verification,
 )
+from vitrify.spec.search import Attempt, Precision, PrecisionSearch
 from vitrify.spec.storage import ENGINE_SUFFIXES, MANIFEST_SUFFIX, read_spec
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "MIN_IMAGES",
     "SPEC_KEY",
     "SPEC_VERSION",
+    "Attempt",
     "Check",
     "Gate",
     "GoldenVector",
@@ -48,6 +49,7 @@ __all__ = [
     "ModelSpec",
     "OutputSpec",
     "Precision",
+    "PrecisionSearch",
     "Preprocess",
     "ResizeRule",
     "Source",

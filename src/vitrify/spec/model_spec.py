@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from vitrify.errors import OptionError, SpecError, SpecVersionError
 from vitrify.spec.codec import decode, encode
+from vitrify.spec.search import Precision, PrecisionSearch
 
 SPEC_VERSION = 1
 """Goes up with every change of a field's name or meaning; a reader refuses a newer one."""
@@ -27,7 +28,6 @@ MIN_IMAGES = 32
 ResizeRule = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Task = Literal["single-label", "multi-label"]
-Precision = Literal["fp32", "bf16", "fp16", "int8", "fp8"]
 InputKind = Literal["golden", "random", "images"]
 KwargValue = int | float | bool | str | tuple[int, ...] | None
 
@@ -268,6 +268,7 @@ class ModelSpec:
         precision: Arithmetic of the graph itself.
         golden: Inputs with known answers.
         verification: What was measured when this was written; absent in a checkpoint.
+        precision_search: How the graph got a lower precision than fp32; absent where it did not.
     """
 
     version: int = SPEC_VERSION
@@ -279,6 +280,7 @@ class ModelSpec:
     precision: Precision = "fp32"
     golden: tuple[GoldenVector, ...] = ()
     verification: Verification | None = None
+    precision_search: PrecisionSearch | None = None
 
     def __post_init__(self) -> None:
         crop = (self.preprocess.crop_height, self.preprocess.crop_width)

@@ -13,8 +13,8 @@ from vitrify.verify.compare import (
     judge,
     standard_probes,
 )
-from vitrify.verify.evaluation import Evaluation, Flip, evaluate, evaluate_folder
-from vitrify.verify.metrics import BF16_GATE, FP16_GATE, FP32_GATE, Logits, check_logits
+from vitrify.verify.evaluation import Evaluation, Flip, class_columns, evaluate, evaluate_folder
+from vitrify.verify.metrics import BF16_GATE, EIGHT_BIT_GATE, FP16_GATE, FP32_GATE, Logits, check_logits
 from vitrify.verify.pictures import confusion_picture
 from vitrify.verify.record import describe, gate_text, processor_name, record, require_passed
 from vitrify.verify.side_by_side import SideBySide, side_by_side
@@ -22,6 +22,7 @@ from vitrify.verify.side_by_side import SideBySide, side_by_side
 __all__ = [
     "BATCH_SIZES",
     "BF16_GATE",
+    "EIGHT_BIT_GATE",
     "FP16_GATE",
     "FP32_GATE",
     "Answered",
@@ -34,6 +35,7 @@ __all__ = [
     "SideBySide",
     "answer",
     "check_logits",
+    "class_columns",
     "confusion_picture",
     "describe",
     "evaluate",

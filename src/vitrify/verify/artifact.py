@@ -81,7 +81,10 @@ def verify_artifact(
             machine = candidate.hardware
             arithmetic = spec.computed_in(precision)
             judged = Candidate(
-                runtime=row.name, precision=arithmetic, infer=infer_with(candidate, spec), gate=gate_for(arithmetic)
+                runtime=row.name,
+                precision=arithmetic,
+                infer=infer_with(candidate, spec),
+                gate=gate_for(arithmetic, spec.precision),
             )
             itself = source is None and truth_row == row and precision == "fp32"
             checks += judge(judged, _golden(spec) if itself else truths, progress=progress)

@@ -148,9 +148,9 @@ def evaluate(
     Raises:
         DatasetError: A class that the artifact does not know, or no image could be read.
     """
-    columns = _columns(folder, classifier.labels, classifier.path)
+    columns = class_columns(folder, classifier.labels, classifier.path)
     if reference is not None:
-        _columns(folder, reference.labels, reference.path)
+        class_columns(folder, reference.labels, reference.path)
     position = {index: row for row, index in enumerate(columns)}
     confusion = np.zeros((len(columns), len(columns) + 1), np.int64)
     in_top5 = 0
@@ -224,8 +224,12 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def _columns(folder: ImageFolder, labels: tuple[str, ...], artifact: Path) -> list[int]:
-    """The logit of each of the folder's classes."""
+def class_columns(folder: ImageFolder, labels: tuple[str, ...], artifact: str | os.PathLike[str]) -> list[int]:
+    """The logit of each of a folder's classes, matched by name.
+
+    Raises:
+        DatasetError: A class that the artifact does not know.
+    """
     unknown = [label for label in folder.labels if label not in labels]
     if unknown:
         close = difflib.get_close_matches(unknown[0], labels, n=3)

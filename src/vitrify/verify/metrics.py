@@ -16,6 +16,10 @@ BF16_GATE = Gate(absolute=0.1, relative=0.05, top1_agreement=0.99)
 FP16_GATE = Gate(absolute=0.05, relative=0.02, top1_agreement=0.99)
 """For fp16 arithmetic, whose 11 bits of mantissa round each product to 0.05%, and whose sums may be as short."""
 
+EIGHT_BIT_GATE = Gate(absolute=0.5, relative=0.1, top1_agreement=0.99)
+"""For int8 and fp8, whose steps are a hundredth of a tensor's range: finds what is broken. Whether the loss of accuracy
+is small enough is judged on labelled images, when the file is made."""
+
 _NO_NUMBER = 1e30
 
 Logits = npt.NDArray[np.float32]

@@ -16,9 +16,10 @@ from torch import nn
 
 from vitrify import __version__
 from vitrify.checkpoints import Checkpoint, Overrides, load_checkpoint, spec_from_checkpoint
-from vitrify.conversion import EXPORTERS, OPSET, OPSETS, check_form, embed_spec, simplify
+from vitrify.conversion import EXPORTERS, OPSET, OPSETS, check_form, simplify
 from vitrify.errors import GateError, OptionError, StorageError, VitrifyError
 from vitrify.files import atomic_path, no_room, sha256_of
+from vitrify.graphs import embed_spec, write_graph
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import RuntimeOptions, has_native_bf16, open_runtime, runtimes_for
@@ -47,8 +48,6 @@ from vitrify.verify import (
     side_by_side,
     standard_probes,
 )
-
-_PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +145,7 @@ def onnx_from_checkpoint(
         final = spec.replace(verification=record("torch fp32", checks, versions))
         embed_spec(proto, final)
         with atomic_path(output) as temporary:
-            _save(proto, temporary)
+            write_graph(proto, temporary)
             # Read back what was written, by the reader that everybody uses.
             if read_spec(temporary) != final:
                 raise GateError("the spec that was read back differs from the one that was written")
@@ -222,7 +221,7 @@ def _judge(
     with TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
         embed_spec(proto, spec)
-        _save(proto, path)
+        write_graph(proto, path)
         for runtime_name, precision in _to_judge(path, real):
             with open_runtime(path, runtime_name, RuntimeOptions(precision=precision)) as runtime:
                 versions |= runtime.versions()
@@ -238,18 +237,6 @@ def _judge(
 def _to_judge(path: Path, real: Sequence[Answered]) -> list[tuple[str, Precision]]:
     exact: list[tuple[str, Precision]] = [(row.name, "fp32") for row in reversed(runtimes_for(path))]
     return [*exact, ("openvino", "bf16")] if real and has_native_bf16() else exact
-
-
-def _save(proto: onnx.ModelProto, path: Path) -> None:
-    size = proto.ByteSize()
-    if size > _PROTOBUF_LIMIT_BYTES:
-        raise OptionError(
-            "the model does not fit into one ONNX file",
-            got=f"{size / 1e9:.2f} GB",
-            expected="at most 2.15 GB, protobuf's limit",
-            hint="take a smaller architecture",
-        )
-    path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
 def _sample_name(images: Sequence[ImageSource]) -> str:

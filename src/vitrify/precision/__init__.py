@@ -1,0 +1,8 @@
+"""Precision as a graph rewrite, ONNX to ONNX: fp16 and bf16 as types, int8 and fp8 as Q/DQ nodes."""
+
+from vitrify.precision.ladder import FALLBACKS, steps
+from vitrify.precision.observing import Batches
+from vitrify.precision.ranges import Calibrator
+from vitrify.precision.recipe import Around, Recipe, Rewriter, Rewritten, Target
+
+__all__ = ["FALLBACKS", "Around", "Batches", "Calibrator", "Recipe", "Rewriter", "Rewritten", "Target", "steps"]

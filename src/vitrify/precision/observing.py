@@ -1,0 +1,158 @@
+"""What flows through a graph on calibration images: magnitudes, histograms and samples of activations.
+
+Memory is bounded by the batch: magnitudes are reduced inside the graph, and of everything else a fixed amount is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from onnx import helper
+
+from vitrify.errors import ArtifactError
+from vitrify.precision.linear import FloatArray
+
+BINS = 2048
+"""Of a histogram: enough to place a range to a thousandth, as in TensorRT's and ONNX Runtime's calibrators."""
+
+Batches = Callable[[], Iterable[FloatArray]]
+"""Gives the calibration images anew at each call, `[B, 3, H, W]` float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """An activation `[..., channels]` over all calibration images.
+
+    Attributes:
+        channels: Largest magnitude of each channel, `[channels]`.
+        sample: Rows drawn evenly from all that there were, `[at most 256, channels]`.
+    """
+
+    channels: FloatArray
+    sample: FloatArray
+
+
+def observe_magnitudes(proto: onnx.ModelProto, tensors: Sequence[str], batches: Batches) -> dict[str, float]:
+    """The largest magnitude of each float tensor, over all images.
+
+    Args:
+        proto: The graph.
+        tensors: Names of tensors that it computes.
+        batches: The images.
+
+    Raises:
+        ArtifactError: A tensor is not finite: the graph itself is at fault.
+    """
+    probed = onnx.ModelProto()
+    probed.CopyFrom(proto)
+    names = {tensor: f"{tensor}__largest" for tensor in tensors}
+    for tensor, name in names.items():
+        probed.graph.node.append(helper.make_node("Abs", [tensor], [f"{name}_abs"]))
+        probed.graph.node.append(helper.make_node("ReduceMax", [f"{name}_abs"], [name], keepdims=0))
+    largest = dict.fromkeys(tensors, 0.0)
+    for values in _run(probed, list(names.values()), batches()):
+        for tensor, value in zip(names, values, strict=True):
+            # max() would drop a NaN, depending on the order.
+            largest[tensor] = float(np.maximum(largest[tensor], value))
+    _require_finite(largest)
+    return largest
+
+
+def observe_channels(
+    proto: onnx.ModelProto, tensors: Sequence[str], batches: Batches, *, rows: int = 256, seed: int = 0
+) -> dict[str, Observed]:
+    """The largest magnitude of each channel, and a sample of rows.
+
+    Args:
+        proto: The graph.
+        tensors: Names of `[..., channels]` tensors.
+        batches: The images.
+        rows: How many to keep of each tensor.
+        seed: Of the draw.
+
+    Raises:
+        ArtifactError: A tensor is not finite.
+    """
+    rng = np.random.default_rng(seed)
+    channels: dict[str, FloatArray] = {}
+    samples: dict[str, tuple[npt.NDArray[np.float64], FloatArray]] = {}
+    for values in _run(proto, tensors, batches()):
+        for tensor, value in zip(tensors, values, strict=True):
+            flat = value.reshape(-1, value.shape[-1])
+            most = np.abs(flat).max(axis=0)
+            channels[tensor] = np.maximum(channels[tensor], most) if tensor in channels else most
+            # Every row gets a random number, and the lowest stay: each row is as likely as any other to be kept.
+            keys = rng.random(len(flat))
+            lowest = np.argsort(keys)[:rows]
+            keys, drawn = keys[lowest], flat[lowest]
+            if tensor in samples:
+                keys, drawn = np.append(samples[tensor][0], keys), np.append(samples[tensor][1], drawn, axis=0)
+                lowest = np.argsort(keys)[:rows]
+                keys, drawn = keys[lowest], drawn[lowest]
+            samples[tensor] = keys, drawn
+    _require_finite({tensor: float(most.max()) for tensor, most in channels.items()})
+    return {tensor: Observed(channels=channels[tensor], sample=samples[tensor][1]) for tensor in tensors}
+
+
+def observe_histograms(
+    proto: onnx.ModelProto, tops: Mapping[str, float], batches: Batches
+) -> dict[str, npt.NDArray[np.int64]]:
+    """How often each magnitude occurs, in `BINS` equal bins from 0 to a top.
+
+    Args:
+        proto: The graph.
+        tops: For each tensor, the magnitude where its last bin ends; what is above counts as that bin's.
+        batches: The images.
+    """
+    found = {tensor: np.zeros(BINS, np.int64) for tensor in tops}
+    for values in _run(proto, list(tops), batches()):
+        for (tensor, top), value in zip(tops.items(), values, strict=True):
+            bins = np.abs(value).ravel()
+            bins *= BINS / max(top, float(np.finfo(np.float32).tiny))
+            np.minimum(bins, BINS - 1, out=bins)
+            found[tensor] += np.bincount(bins.astype(np.int32), minlength=BINS)
+    return found
+
+
+def float_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the float32 tensors that nodes compute, in order."""
+    types = element_types(proto)
+    return tuple(name for node in proto.graph.node for name in node.output if types.get(name) == onnx.TensorProto.FLOAT)
+
+
+def element_types(proto: onnx.ModelProto) -> dict[str, int]:
+    """The element type of every tensor of a graph, by ONNX's own inference."""
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.output, *graph.value_info)}
+    return types | {weight.name: weight.data_type for weight in graph.initializer}
+
+
+def _run(proto: onnx.ModelProto, tensors: Sequence[str], batches: Iterable[FloatArray]) -> Iterator[list[Any]]:
+    tapped = onnx.ModelProto()
+    tapped.CopyFrom(proto)
+    given_out = {value.name for value in tapped.graph.output}
+    tapped.graph.output.extend(
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors if name not in given_out
+    )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(tapped.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    for batch in batches:
+        yield session.run(list(tensors), {name: batch})
+
+
+def _require_finite(largest: Mapping[str, float]) -> None:
+    bad = [tensor for tensor, value in largest.items() if not np.isfinite(value)]
+    if bad:
+        raise ArtifactError(
+            "the model computes numbers that are not finite on the calibration images",
+            got=f"{bad[0]} and {len(bad) - 1} more tensors" if len(bad) > 1 else bad[0],
+            hint="vitrify verify MODEL --images …; the fault is in the model, not in its precision",
+        )

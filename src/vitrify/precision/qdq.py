@@ -1,0 +1,161 @@
+"""Q/DQ nodes around linear layers: int8 and fp8 that every runtime reads from the same file.
+
+An activation gets one scale, a weight one an output channel, both symmetric: the one form that TensorRT, OpenVINO and
+ONNX Runtime all turn into 8-bit products. Biases, residual connections, softmax and norms stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+from vitrify.graphs import GraphIndex
+from vitrify.precision.linear import FloatArray, LinearLayer, matrix
+
+INT8_OPSET = 13
+"""DequantizeLinear has an axis, and with it a scale a channel, since opset 13."""
+
+FP8_OPSET = 19
+"""QuantizeLinear makes FLOAT8E4M3FN since opset 19."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedType:
+    """An 8-bit type.
+
+    Attributes:
+        name: `int8` or `fp8`.
+        onnx_type: Of the numbers.
+        dtype: NumPy's type of them.
+        largest: Largest number that is used: 127 for int8, which leaves -128 out so that zero is the middle; 448 for
+            E4M3 (Micikevicius et al., "FP8 formats for deep learning", arXiv:2209.05433).
+        opset: The first that has it in QuantizeLinear.
+    """
+
+    name: str
+    onnx_type: int
+    dtype: npt.DTypeLike
+    largest: float
+    opset: int
+
+    def quantize(self, values: FloatArray, scale: FloatArray | float) -> npt.NDArray[np.generic]:
+        """`values / scale` in this type, as QuantizeLinear does it: to the nearest, ties to even, clipped."""
+        scaled = np.clip(np.asarray(values, np.float32) / scale, -self.largest, self.largest)
+        return np.asarray((np.rint(scaled) if self.name == "int8" else scaled).astype(self.dtype))
+
+    def rounded(self, values: FloatArray, scale: FloatArray | float) -> FloatArray:
+        """What is left of `values` after quantising and back, float32."""
+        return np.asarray(self.quantize(values, scale).astype(np.float32) * scale, np.float32)
+
+
+INT8 = QuantizedType(name="int8", onnx_type=onnx.TensorProto.INT8, dtype=np.int8, largest=127.0, opset=INT8_OPSET)
+FP8 = QuantizedType(
+    name="fp8",
+    onnx_type=onnx.TensorProto.FLOAT8E4M3FN,
+    dtype=ml_dtypes.float8_e4m3fn,
+    largest=448.0,
+    opset=FP8_OPSET,
+)
+
+
+def weight_scales(weights: FloatArray, kind: QuantizedType) -> FloatArray:
+    """A scale for each output of `[inputs, outputs]` weights, `[outputs]` float32: the largest weight fits just."""
+    largest = np.abs(weights).max(axis=0)
+    return np.asarray(np.where(largest > 0, largest, 1) / kind.largest, np.float32)
+
+
+def insert_qdq(
+    proto: onnx.ModelProto,
+    layers: Iterable[LinearLayer],
+    ranges: Mapping[str, float],
+    kind: QuantizedType,
+) -> None:
+    """Quantises layers in place.
+
+    Args:
+        proto: A graph of opset `kind.opset` or newer.
+        layers: Which.
+        ranges: For each activation that they read, the largest magnitude that shall be representable.
+        kind: To what.
+    """
+    graph = proto.graph
+    index = GraphIndex(graph)
+    order = {node.name: number for number, node in enumerate(graph.node)}
+    before: dict[int, list[onnx.NodeProto]] = {}
+    dequantized: dict[str, str] = {}
+    by_node = {layer.node: layer for layer in layers}
+    for node in graph.node:
+        layer = by_node.get(node.name)
+        if layer is None:
+            continue
+        place = before.setdefault(order[node.name], [])
+        if layer.activation not in dequantized:
+            dequantized[layer.activation] = _around_activation(graph, layer, ranges[layer.activation], kind, place)
+        node.input[0] = dequantized[layer.activation]
+        node.input[1] = _before_weight(index, layer, kind, place)
+    nodes = list(graph.node)
+    del graph.node[:]
+    for number, node in enumerate(nodes):
+        graph.node.extend(before.get(number, ()))
+        graph.node.append(node)
+    _drop_unread(graph, {layer.weight for layer in by_node.values()})
+
+
+def _around_activation(
+    graph: onnx.GraphProto, layer: LinearLayer, largest: float, kind: QuantizedType, place: list[onnx.NodeProto]
+) -> str:
+    name = layer.activation
+    scale, zero = f"{name}_scale", f"{name}_zero_point"
+    step = max(largest, float(np.finfo(np.float16).tiny)) / kind.largest
+    graph.initializer.append(numpy_helper.from_array(np.float32(step), scale))
+    graph.initializer.append(helper.make_tensor(zero, kind.onnx_type, [], [0]))
+    quantized, result = f"{name}_quantized", f"{name}_dequantized"
+    place.append(
+        helper.make_node("QuantizeLinear", [name, scale, zero], [quantized], name=f"{layer.module}/QuantizeLinear")
+    )
+    place.append(
+        helper.make_node(
+            "DequantizeLinear", [quantized, scale, zero], [result], name=f"{layer.module}/DequantizeLinear"
+        )
+    )
+    return result
+
+
+def _before_weight(index: GraphIndex, layer: LinearLayer, kind: QuantizedType, place: list[onnx.NodeProto]) -> str:
+    name = layer.weight
+    result = f"{name}_dequantized"
+    if any(node.output[0] == result for node in place) or result in index.made_by:
+        return result
+    weights = matrix(index, layer)
+    scales = weight_scales(weights, kind)
+    numbers = kind.quantize(weights, scales)
+    stored = np.ascontiguousarray(numbers.T if layer.transposed else numbers)
+    raw = helper.make_tensor(f"{name}_quantized", kind.onnx_type, stored.shape, stored.tobytes(), raw=True)
+    index.graph.initializer.append(raw)
+    index.graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scale"))
+    index.graph.initializer.append(
+        helper.make_tensor(f"{name}_zero_point", kind.onnx_type, [len(scales)], bytes(len(scales)), raw=True)
+    )
+    place.append(
+        helper.make_node(
+            "DequantizeLinear",
+            [raw.name, f"{name}_scale", f"{name}_zero_point"],
+            [result],
+            name=f"{layer.module}/DequantizeLinear_weight",
+            axis=layer.output_axis,
+        )
+    )
+    return result
+
+
+def _drop_unread(graph: onnx.GraphProto, names: set[str]) -> None:
+    read = {name for node in graph.node for name in node.input}
+    kept = [weight for weight in graph.initializer if weight.name not in names or weight.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

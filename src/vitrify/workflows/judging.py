@@ -1,0 +1,309 @@
+"""Is a candidate accurate enough, and faster? Measured on images, in the runtime at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrify.bench import Turns, take_turns
+from vitrify.errors import OptionError, RuntimeFailureError
+from vitrify.graphs import embed_spec, write_graph
+from vitrify.pixels import ImageSource, preprocess
+from vitrify.precision import Recipe, Rewriter
+from vitrify.progress import Progress
+from vitrify.runtimes import RuntimeOptions, has_native_bf16, infer_logits, open_runtime, pick_runtime
+from vitrify.spec import Attempt, Check, ModelSpec, Precision, Verification
+from vitrify.verify import (
+    Candidate,
+    Logits,
+    answer,
+    describe,
+    gate_for,
+    infer_with,
+    judge,
+    processor_name,
+    record,
+    standard_probes,
+)
+
+IMAGE_BATCH = 8
+"""Images prepared and run at once: what memory is taken for."""
+
+RANKING_IMAGES = 32
+VERIFIED_IMAGES = 256
+
+HIGHER: dict[Precision, tuple[Precision, ...]] = {
+    "int8": ("fp32", "bf16"),
+    "fp8": ("fp32", "bf16"),
+    "fp16": ("fp32",),
+    "bf16": ("fp32",),
+}
+"""For each precision of a candidate, those in which it has to beat the source."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What has to hold.
+
+    Attributes:
+        max_drop: Most top-1 accuracy that may be lost against the source, 0 to 1, where there are labels.
+        min_agreement: Least share of the source's answers, where there are none.
+        min_speedup: Least speedup over the fastest source in a higher precision; None does not judge speed.
+    """
+
+    max_drop: float = 0.005
+    min_agreement: float = 0.99
+    min_speedup: float | None = 1.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_drop <= 1 or not 0 <= self.min_agreement <= 1:
+            raise OptionError(
+                "a limit is no share", got=f"{self.max_drop:g}, {self.min_agreement:g}", expected="0 to 1 (0 to 100%)"
+            )
+        if self.min_speedup is not None and not self.min_speedup >= 1:
+            raise OptionError("a speedup below 1 is none", got=self.min_speedup, expected="1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """A judged candidate.
+
+    Attributes:
+        attempt: What goes into the record.
+        accurate: Whether it was accurate enough, whatever its speed.
+        verification: Comparisons with the source, where it was accurate.
+    """
+
+    attempt: Attempt
+    accurate: bool
+    verification: Verification | None = None
+
+
+class Judge:
+    """Compares candidates with one source, whose answers are asked for once.
+
+    Args:
+        source: The fp32 file.
+        calibration: Images that give magnitudes and ranges.
+        images: Images that accuracy is judged on.
+        labels: Their class indices; without, agreement with the source is judged.
+        limits: What has to hold.
+        runtime: `auto` or a runtime's name.
+        batch: Images in one timed inference.
+        threads: Of the runtime.
+        progress: Told of each batch.
+
+    Raises:
+        OptionError: No such runtime.
+        ImageError: An image cannot be read.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        spec: ModelSpec,
+        *,
+        calibration: Sequence[ImageSource],
+        images: Sequence[ImageSource],
+        labels: Sequence[int] | None,
+        limits: Limits,
+        runtime: str,
+        batch: int,
+        threads: int | None,
+        progress: Progress,
+    ) -> None:
+        self.source, self.spec, self.limits = source, spec, limits
+        self.runtime, self.machine = pick_runtime(source, runtime).name, processor_name()
+        self.askable: tuple[Precision, ...] = (
+            ("fp32", "bf16") if self.runtime == "openvino" and has_native_bf16() else ("fp32",)
+        )
+        self._calibration, self._images = calibration, images
+        self._labels = np.asarray(labels) if labels is not None else None
+        self._threads, self._progress = threads, progress
+        self._timed = preprocess([calibration[n % len(calibration)] for n in range(batch)], spec.preprocess)
+        self._truth = self._logits(source, "onnxruntime", "fp32", "source")
+        self.sources = self._judge_sources()
+
+    def calibration_batches(self) -> Iterator[npt.NDArray[np.float32]]:
+        """The calibration images, prepared anew, a few at a time."""
+        return self._batches(self._calibration, "calibrating")
+
+    def judge(self, path: Path, recipe: Recipe) -> Tried:
+        """Judges a candidate: answers where its types are followed exactly and in the runtime at hand, then speed.
+
+        Args:
+            path: The candidate.
+            recipe: How it was made.
+        """
+        asked: Precision = "bf16" if "bf16" in self.askable and recipe.precision in ("int8", "fp8") else "fp32"
+        attempt = Attempt(
+            recipe=str(recipe), precision=recipe.precision, asked=asked, agreement=0, relative_error=1e30, passed=False
+        )
+        try:
+            found = [self._logits(path, *way, str(recipe)) for way in self._ways(recipe, asked)]
+        except RuntimeFailureError as error:
+            return Tried(attempt=dataclasses.replace(attempt, reason=f"{error.what}: {error.got}"), accurate=False)
+        worst = min(found, key=lambda logits: (self._top1(logits) or 0.0, self._agreement(logits)))
+        attempt = dataclasses.replace(
+            attempt,
+            top1=self._top1(worst),
+            agreement=self._agreement(worst),
+            relative_error=max(map(self._error, found)),
+            reason=self._inaccurate(worst),
+        )
+        if attempt.reason:
+            return Tried(attempt=attempt, accurate=False)
+        verification = self._verified(path, recipe, asked)
+        failed = [check for check in verification.checks if not check.passed]
+        if failed:
+            return Tried(attempt=dataclasses.replace(attempt, reason=describe(failed[0])), accurate=False)
+        if self.limits.min_speedup is not None:
+            attempt = self._timed_attempt(attempt, path)
+        return Tried(
+            attempt=dataclasses.replace(attempt, passed=not attempt.reason), accurate=True, verification=verification
+        )
+
+    def rank(self, rewriter: Rewriter, recipe: Recipe, folder: Path) -> list[str]:
+        """The blocks of a network, the one first that a recipe harms most when it alone is rewritten.
+
+        Args:
+            rewriter: Carries out recipes.
+            recipe: What harms.
+            folder: For temporary files.
+        """
+        images = preprocess(self._images[:RANKING_IMAGES], self.spec.preprocess)
+        truth = self._truth[: len(images)]
+        harm: dict[str, float] = {}
+        for block in self._progress.track(rewriter.blocks, label="which block suffers most"):
+            others = tuple(other for other in rewriter.blocks if other != block)
+            rewritten = rewriter.rewrite(dataclasses.replace(recipe, keep=others))
+            path = folder / "one-block.onnx"
+            embed_spec(rewritten.proto, self.spec.replace(precision=recipe.precision, verification=None))
+            write_graph(rewritten.proto, path)
+            with open_runtime(path, _exact(recipe), RuntimeOptions(threads=self._threads)) as runtime:
+                batches = (images[start : start + IMAGE_BATCH] for start in range(0, len(images), IMAGE_BATCH))
+                logits = np.concatenate([infer_logits(runtime, runtime.spec, batch) for batch in batches])
+            error = np.nan_to_num(logits.astype(np.float64) - truth, nan=1e9, posinf=1e9, neginf=-1e9)
+            harm[block] = float(np.square(error).mean())
+        return sorted(harm, key=lambda block: -harm[block])
+
+    def _judge_sources(self) -> tuple[Attempt, ...]:
+        """The source itself in every precision that the runtime has here."""
+        turns = self._time({asked: (self.source, asked) for asked in self.askable})
+        rows = []
+        for asked in self.askable:
+            logits = self._logits(self.source, self.runtime, asked, f"source {asked}")
+            reason = self._inaccurate(logits)
+            rows.append(
+                Attempt(
+                    recipe="source",
+                    precision="fp32",
+                    asked=asked,
+                    top1=self._top1(logits),
+                    agreement=self._agreement(logits),
+                    relative_error=self._error(logits),
+                    latency_ms=turns.median_ms(asked),
+                    passed=not reason,
+                    reason=reason,
+                )
+            )
+        return tuple(rows)
+
+    def _ways(self, recipe: Recipe, asked: Precision) -> list[tuple[str, Precision]]:
+        # OpenVINO on a CPU computes fp16 graphs in fp32 and would not see an overflow; ONNX Runtime follows the types.
+        return list(dict.fromkeys([(_exact(recipe), "fp32"), (self.runtime, asked)]))
+
+    def _logits(self, path: Path, runtime: str, asked: Precision, label: str) -> Logits:
+        with open_runtime(path, runtime, RuntimeOptions(precision=asked, threads=self._threads)) as opened:
+            spec = opened.spec
+            return np.concatenate(
+                [infer_logits(opened, spec, batch) for batch in self._batches(self._images, f"{runtime} {label}")]
+            )
+
+    def _batches(self, images: Sequence[ImageSource], label: str) -> Iterator[npt.NDArray[np.float32]]:
+        for start in self._progress.track(range(0, len(images), IMAGE_BATCH), label=label):
+            yield preprocess(images[start : start + IMAGE_BATCH], self.spec.preprocess)
+
+    def _top1(self, logits: Logits) -> float | None:
+        return None if self._labels is None else float((logits.argmax(axis=1) == self._labels).mean())
+
+    def _agreement(self, logits: Logits) -> float:
+        finite = np.isfinite(logits).all(axis=1)
+        return float((finite & (logits.argmax(axis=1) == self._truth.argmax(axis=1))).mean())
+
+    def _error(self, logits: Logits) -> float:
+        if not np.isfinite(logits).all():
+            return 1e30  # JSON has no infinity
+        scale = np.abs(self._truth).max(axis=1, keepdims=True)
+        return float((np.abs(logits - self._truth) / np.maximum(scale, np.finfo(np.float32).tiny)).max())
+
+    def _inaccurate(self, logits: Logits) -> str:
+        """What is wrong with answers, or nothing."""
+        lost = float((~np.isfinite(logits).all(axis=1)).mean())
+        if lost:
+            return f"logits that are no numbers on {lost:.0%} of the images"
+        top1, truth = self._top1(logits), self._top1(self._truth)
+        if top1 is not None and truth is not None:
+            # Compared as counts of images: 0.5% of 200 images is one image, whatever binary fractions make of it.
+            drop = round((truth - top1) * len(logits))
+            allowed = self.limits.max_drop * len(logits)
+            return f"{100 * (truth - top1):.2f} points of top-1 lost" if drop > allowed + 1e-9 else ""
+        agreement = self._agreement(logits)
+        return f"{agreement:.2%} of the source's answers" if agreement < self.limits.min_agreement else ""
+
+    def _verified(self, path: Path, recipe: Recipe, asked: Precision) -> Verification:
+        picked = [self._images[n * len(self._images) // VERIFIED_IMAGES] for n in range(VERIFIED_IMAGES)]
+        probes = standard_probes(self.spec, self._images if len(self._images) <= VERIFIED_IMAGES else picked)
+        kept = [probe for probe in probes if probe.inputs != "random"]
+        checks: list[Check] = []
+        with open_runtime(self.source, "onnxruntime", RuntimeOptions(threads=self._threads)) as source:
+            versions = source.versions()
+            truths = answer(infer_with(source, self.spec), kept, progress=self._progress)
+        for name, precision in self._ways(recipe, asked):
+            with open_runtime(path, name, RuntimeOptions(precision=precision, threads=self._threads)) as runtime:
+                versions |= runtime.versions()
+                computed = runtime.spec.computed_in(precision)
+                candidate = Candidate(
+                    runtime=name,
+                    precision=computed,
+                    infer=infer_with(runtime, runtime.spec),
+                    gate=gate_for(computed, runtime.spec.precision),
+                )
+                checks += judge(candidate, truths, progress=self._progress)
+        return record(f"{self.source.name} fp32", checks, versions)
+
+    def _timed_attempt(self, attempt: Attempt, path: Path) -> Attempt:
+        rivals = {
+            f"source {row.asked}": (self.source, row.asked)
+            for row in self.sources
+            if row.passed and row.asked in HIGHER[attempt.precision]
+        }
+        turns = self._time({"candidate": (path, attempt.asked), **rivals})
+        fastest = min(rivals, key=turns.median_ms)
+        low, speedup, _ = turns.speedup("candidate", fastest)
+        limit = self.limits.min_speedup or 1.0
+        slow = f"{speedup:.2f} times as fast as the {fastest}, {limit:g} asked for" if speedup < limit else ""
+        return dataclasses.replace(
+            attempt, latency_ms=turns.median_ms("candidate"), speedup=speedup, speedup_low=low, reason=slow
+        )
+
+    def _time(self, contenders: dict[str, tuple[Path, Precision]]) -> Turns:
+        with ExitStack() as stack:
+            calls = {}
+            for name, (path, asked) in contenders.items():
+                options = RuntimeOptions(precision=asked, threads=self._threads)
+                runtime = stack.enter_context(open_runtime(path, self.runtime, options))
+                infer = infer_with(runtime, runtime.spec)
+                calls[name] = lambda infer=infer: infer(self._timed)
+            return take_turns(calls)
+
+
+def _exact(recipe: Recipe) -> str:
+    """The runtime that follows a graph's types to the letter; ONNX Runtime has no bf16 on a CPU."""
+    return "openvino" if "bf16" in (recipe.precision, recipe.around) else "onnxruntime"
