@@ -1,0 +1,111 @@
+"""Q/DQ nodes against float64 arithmetic and against ONNX Runtime's own execution."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import numpy_helper
+
+from tests.precision.digits import SPEC, Digits, accuracy
+from vitrify.pixels import preprocess
+from vitrify.precision.linear import linear_layers
+from vitrify.precision.qdq import FP8, INT8, QuantizedType, insert_qdq, weight_scales
+
+
+def one_layer(weights: np.ndarray) -> onnx.ModelProto:
+    rows, columns = weights.shape
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 9, opset_import: ["" : 21]>
+        layer (float[N, {rows}] x) => (float[N, {columns}] y) {{ y = MatMul (x, w) }}""")
+    model.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    model.graph.node[0].name = "blocks.0.mlp.fc1/MatMul_0"
+    return model
+
+
+def quantized(weights: np.ndarray, largest: float, kind: QuantizedType) -> onnx.ModelProto:
+    model = one_layer(weights)
+    insert_qdq(model, linear_layers(model.graph), {"x": largest}, kind)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"x": x})[0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_a_layer_computes_what_its_rounded_numbers_give(rows: int, columns: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weights = rng.standard_normal((rows, columns)).astype(np.float32)
+    x = rng.standard_normal((5, rows)).astype(np.float32)
+    scale = np.float32(2.0 / 127)
+    # By the definition of QuantizeLinear and DequantizeLinear, in float64: nothing of vitrify's.
+    scales = np.abs(weights).max(axis=0) / 127
+    steps = np.clip(np.rint(x / scale), -127, 127).astype(np.float64)
+    numbers = np.clip(np.rint(weights / scales), -127, 127).astype(np.float64)
+    want = (steps * scale) @ (numbers * scales)
+    got = run(quantized(weights, 2.0, INT8), x)
+    # ONNX Runtime clips at -128, one step further than the weights' -127 and no further than a step of x.
+    outside = (np.abs(x) > 2.0).any(axis=1)
+    np.testing.assert_allclose(got[~outside], want[~outside], rtol=1e-4, atol=1e-4)
+
+
+def test_fp8_numbers_are_ml_dtypes() -> None:
+    values = np.random.default_rng(0).standard_normal(1000).astype(np.float32) * 3
+    scale = 3.0 / 448
+    want = np.clip(values / scale, -448, 448).astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * scale
+    np.testing.assert_allclose(FP8.rounded(values, scale), want, rtol=1e-6)
+    inside = (np.abs(values) < 3) & (np.abs(values) > 0.5)
+    off = np.abs(FP8.rounded(values, scale) - values)[inside] / np.abs(values[inside])
+    assert 0.03 < off.max() <= 1 / 16  # three bits of mantissa
+
+
+def test_a_weight_is_at_most_half_a_step_off() -> None:
+    weights = np.random.default_rng(1).standard_normal((64, 32)).astype(np.float32) * np.logspace(-3, 3, 32).astype(
+        np.float32
+    )
+    scales = weight_scales(weights, INT8)
+    assert scales.shape == (32,)
+    assert (np.abs(INT8.rounded(weights, scales) - weights) <= scales * 0.5001).all()
+
+
+def test_a_layer_of_zeros_stays_zero() -> None:
+    assert not run(quantized(np.zeros((4, 3), np.float32), 0.0, INT8), np.ones((2, 4), np.float32)).any()
+
+
+@pytest.mark.parametrize("kind", [INT8, FP8], ids=["int8", "fp8"])
+def test_layers_that_share_an_activation_share_its_nodes(kind: QuantizedType) -> None:
+    model = one_layer(np.eye(4, dtype=np.float32))
+    model.graph.initializer.append(numpy_helper.from_array(2 * np.eye(4, dtype=np.float32), "v"))
+    model.graph.node.append(onnx.helper.make_node("MatMul", ["x", "v"], ["z"], name="blocks.0.mlp.fc1/MatMul_1"))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("z", 1, [None, 4]))
+    insert_qdq(model, linear_layers(model.graph), {"x": 1.0}, kind)
+    counted = [node.op_type for node in model.graph.node]
+    assert counted.count("QuantizeLinear") == 1
+    assert counted.count("DequantizeLinear") == 3
+    assert {weight.name for weight in model.graph.initializer if weight.data_type == 1 and weight.dims} == {
+        "w_scale",
+        "v_scale",
+    }
+
+
+def test_only_the_linear_layers_of_blocks_are_found(trained: Digits) -> None:
+    layers = linear_layers(onnx.load(trained.onnx).graph)
+    modules = [f"blocks.{n}.{m}" for n in range(3) for m in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
+    assert [layer.module for layer in layers] == modules
+    assert {(layer.inputs, layer.outputs) for layer in layers} == {(64, 192), (64, 64), (64, 256), (256, 64)}
+    every = linear_layers(onnx.load(trained.onnx).graph, blocks_only=False)
+    assert [layer.module for layer in every] == [*modules, "head"]
+
+
+def test_the_trained_model_reads_digits(trained: Digits) -> None:
+    session = onnxruntime.InferenceSession(trained.onnx, providers=["CPUExecutionProvider"])
+    logits = session.run(None, {"image": preprocess(trained.held_out, SPEC.preprocess)})[0]
+    assert accuracy(logits, trained.labels) > 0.9
