@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import onnx
@@ -11,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from tests.precision.digits import SPEC, Digits, accuracy
+from tests.precision.digits import SPEC, Digits, accuracy, export
 from vitrify.pixels import preprocess
+from vitrify.precision import Recipe, Rewriter, with_float_weights
 from vitrify.precision.linear import linear_layers
 from vitrify.precision.qdq import FP8, INT8, QuantizedType, insert_qdq, weight_scales
 
@@ -109,3 +112,20 @@ def test_the_trained_model_reads_digits(trained: Digits) -> None:
     session = onnxruntime.InferenceSession(trained.onnx, providers=["CPUExecutionProvider"])
     logits = session.run(None, {"image": preprocess(trained.held_out, SPEC.preprocess)})[0]
     assert accuracy(logits, trained.labels) > 0.9
+
+
+@pytest.mark.parametrize("opset", [18, 16])
+def test_float_weights_give_the_same_answers(trained: Digits, tmp_path: Path, opset: int) -> None:
+    path = trained.onnx if opset == 18 else export(trained.model, tmp_path / "m.onnx", opset=opset)
+    batch = preprocess(trained.calibration, SPEC.preprocess)
+    small = Rewriter(onnx.load(path), lambda: [batch]).rewrite(Recipe(precision="int8")).proto
+    large = with_float_weights(small)
+    onnx.checker.check_model(large, full_check=True)
+    assert {w.data_type for w in large.graph.initializer if len(w.dims) == 2} == {onnx.TensorProto.FLOAT}
+    answers = [
+        onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            None, {"image": batch}
+        )[0]
+        for proto in (small, large)
+    ]
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-5, atol=1e-5)

@@ -4,5 +4,28 @@ from vitrify.precision.ladder import FALLBACKS, steps
 from vitrify.precision.observing import Batches
 from vitrify.precision.ranges import Calibrator
 from vitrify.precision.recipe import Around, Recipe, Rewriter, Rewritten, Target
+from vitrify.precision.weights import with_float_weights
 
-__all__ = ["FALLBACKS", "Around", "Batches", "Calibrator", "Recipe", "Rewriter", "Rewritten", "Target", "steps"]
+    "FALLBACKS",
+    "Around",
+    "Batches",
+    "Calibrator",
+    "Recipe",
+    "Rewriter",
+    "Rewritten",
+    "Target",
+    "steps",
+    "with_float_weights",
+]
+__all__ = [
+    "FALLBACKS",
+    "Around",
+    "Batches",
+    "Calibrator",
+    "Recipe",
+    "Rewriter",
+    "Rewritten",
+    "Target",
+    "steps",
+    "with_float_weights",
+]
