@@ -2,5 +2,6 @@
 
 from vitrify.graphs.index import GraphIndex
 from vitrify.graphs.parts import is_block, part_of, part_outputs
+from vitrify.graphs.probes import EMBEDDING, probed_model
 
-__all__ = ["GraphIndex", "is_block", "part_of", "part_outputs"]
+__all__ = ["EMBEDDING", "GraphIndex", "is_block", "part_of", "part_outputs", "probed_model"]

@@ -8,13 +8,14 @@ import onnx
 
 from vitrify.graphs.index import GraphIndex
 
-_BLOCK = re.compile(r"(?:.*?\b)?(blocks\.\d+)")
+_BLOCK = re.compile(r"(?:.*?\b)?((?:\w+\.\d+\.)*blocks\.\d+)")
 
 
 def part_of(name: str) -> str:
     """The part that a node's name tells: `blocks.3` of `blocks.3.mlp.fc1/MatMul_41`, `head` of `head/Gemm_99`.
 
-    What belongs to no module of its own is `embedding and pooling`.
+    Where a network has stages, as Swin does, a block's name begins with its stage: `layers.0.blocks.1`. What belongs
+    to no module of its own is `embedding and pooling`.
     """
     module = name.rpartition("/")[0]
     block = _BLOCK.match(module)
