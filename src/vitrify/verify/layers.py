@@ -292,6 +292,7 @@ def _notes(comparisons: Sequence[LayerComparison]) -> Iterator[str]:
         ):
             if effect > comparison.tolerance:
                 yield (
-                    f"on {comparison.inputs}, watching the parts changed the logits of {side} by {effect:.2g} (more "
-                    f"than {comparison.tolerance:g}): it fuses fewer operators then, and what is shown is not what it ships"
+                    f"on {comparison.inputs}, watching the parts changed the logits of {side} by {effect:.2g} "
+                    f"(more than {comparison.tolerance:g}): other operators are fused, so that the parts shown are "
+                    "not quite those of the artifact as it ships"
                 )
