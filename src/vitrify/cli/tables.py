@@ -83,7 +83,7 @@ def _drift_cells(part: PartDrift) -> tuple[str, ...]:
     return (
         f"{part.relative_error:.2g}",
         "exact" if part.snr_db is None else f"{part.snr_db:.0f}",
-        "" if part.growth is None else f"{part.growth:.2g}x",
+        "" if part.growth is None else f"{part.growth:.2g}x" if part.growth < 1000 else ">1000x",
         f"{part.max_absolute_error:.2g}",
         f"{part.mean_absolute_error:.2g}",
         f"{part.reference_magnitude:.3g}",
