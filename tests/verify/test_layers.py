@@ -40,7 +40,8 @@ def rewritten(artifact: Path, target: Path, change: Callable[[onnx.ModelProto], 
 def matrix_weight(model: onnx.ModelProto, node_name: str) -> onnx.TensorProto:
     """The weights of a matrix product, by the module that its node is named after."""
     names = {name for node in model.graph.node if node.name.startswith(node_name) for name in node.input}
-    return next(weight for weight in model.graph.initializer if weight.name in names and len(weight.dims) == 2)
+    found: onnx.TensorProto = next(w for w in model.graph.initializer if w.name in names and len(w.dims) == 2)
+    return found
 
 
 def to_int4(weight: onnx.TensorProto) -> None:
@@ -69,7 +70,7 @@ def test_probes_give_what_hooks_in_pytorch_see(export: Any, opset: int, tmp_path
     for name, module in model.named_modules():
         if name in PARTS:
             module.register_forward_hook(keep(name))
-    model.blocks[0].register_forward_pre_hook(  # type: ignore[index, union-attr, operator]
+    model.blocks[0].register_forward_pre_hook(  # type: ignore[index, union-attr]
         lambda module, inputs: seen.__setitem__("embedding", inputs[0].numpy())
     )
     batch = golden_recipe_batch(spec.input_shape)
