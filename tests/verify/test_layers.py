@@ -22,7 +22,7 @@ from vitrify.engines import BuildConfig, manifest_path
 from vitrify.errors import ArtifactError, DeviceError, EngineError, OptionError
 from vitrify.graphs import probed_model
 from vitrify.spec import golden_recipe_batch, read_spec
-from vitrify.verify import LayerReport, compare_layers
+from vitrify.verify import DriftMeter, LayerReport, compare_layers
 from vitrify.workflows.build import engine_from_onnx
 
 __all__ = ["machine"]
@@ -329,3 +329,45 @@ def test_artifacts_of_different_models(artifact: Path, tmp_path: Path) -> None:
         compare_layers(tmp_path / "gone.onnx", reference=artifact)
     with pytest.raises(OptionError, match="out of range"):
         compare_layers(artifact, tolerance=0.0)
+
+
+def test_probes_that_change_the_logits_are_told(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def otherwise(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
+        probed, probes = probed_model(model)
+        for weight in probed.graph.initializer:
+            if weight.name == "head.bias":
+                weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) + 1, weight.name))
+        return probed, probes
+
+    monkeypatch.setattr("vitrify.graphs.probed_model", otherwise)
+    report = compare_layers(artifact)
+    assert report.passed  # both sides are changed alike
+    assert len(report.notes) == 2
+    assert all("watching" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 4), (7, 3, 2, 6), (7, 9), (7,)])
+def test_a_meter_does_not_care_how_inputs_were_batched(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(len(shape))
+    truth = rng.standard_normal(shape).astype(np.float32)
+    other = truth + rng.standard_normal(shape).astype(np.float32) / 100
+    results = []
+    for size in (1, 3, 7):
+        meter = DriftMeter("part")
+        for start in range(0, len(truth), size):
+            meter.add(truth[start : start + size], other[start : start + size])
+        results.append(meter.result(0.1, before=None))
+    for result in results[1:]:
+        assert result.relative_error == pytest.approx(results[0].relative_error)
+        assert (result.worst_image, result.worst_index) == (results[0].worst_image, results[0].worst_index)
+        assert (result.worst_token, result.worst_channel) == (results[0].worst_token, results[0].worst_channel)
+    difference = np.abs(other.astype(np.float64) - truth)
+    assert results[0].worst_image == np.unravel_index(difference.argmax(), shape)[0]
+
+
+def test_a_meter_of_zeros_and_of_equals() -> None:
+    zeros, ones = np.zeros((2, 3, 4), np.float32), np.ones((2, 3, 4), np.float32)
+    for truth, other, relative in ((zeros, zeros, 0), (ones, ones, 0), (zeros, ones, 1)):
+        meter = DriftMeter("part")
+        meter.add(truth, other)
+        assert meter.result(0.1, before=None).relative_error == relative
