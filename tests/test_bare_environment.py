@@ -94,6 +94,7 @@ def test_deployment_works_without_pytorch(artifact: object, photos: object) -> N
         from vitrify.cli.app import run
         assert run(["predict", {str(artifact)!r}, {str(photos)!r}, "--json"]) == 0
         assert run(["verify", {str(artifact)!r}, "--json"]) == 0
+        assert run(["verify", {str(artifact)!r}, "--layers", "--json"]) == 0
         assert run(["eval", {str(artifact)!r}, {str(photos)!r}, "--json"]) == 0
         assert run(["inspect", {str(artifact)!r}, "--json"]) == 0
         assert run(["doctor", "--json"]) == 0

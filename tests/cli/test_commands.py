@@ -84,6 +84,26 @@ def test_verify_fails_with_one(artifact: Path, tmp_path: Path, capsys: Captured)
     assert "hint:" in captured.err
 
 
+def test_verify_block_by_block(artifact: Path, photos: Path, tmp_path: Path, capsys: Captured) -> None:
+    picture = tmp_path / "drift.png"
+    words = ["verify", str(artifact), "--layers", "--images", str(photos), "--max-images", "5"]
+    assert run([*words, "--plot", str(picture)]) == 0
+    shown = capsys.readouterr().out
+    for word in ("blocks.0", "blocks.1", "openvino fp32 against", "5 images inputs"):
+        assert word in shown
+    assert picture.exists()
+    assert run([*words, "--tolerance", "1e-12", "--json"]) == 1
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)  # one document
+    assert not report["passed"]
+    assert report["comparisons"][0]["first"] in ("patch_embed", "embedding", "blocks.0")
+    assert run([*words, "--tolerance", "1e-12"]) == 1
+    captured = capsys.readouterr()
+    assert "FIRST" in captured.out
+    assert "leaves" in captured.err
+    assert "hint:" in captured.err
+
+
 def test_eval(artifact: Path, photos: Path, tmp_path: Path, capsys: Captured) -> None:
     picture = tmp_path / "confusion.png"
     assert run(["eval", str(artifact), str(photos), "--json", "--confusion", str(picture)]) == 0
@@ -134,6 +154,11 @@ def test_export(checkpoint: Path, photos: Path, tmp_path: Path, capsys: Captured
         (["predict", "{artifact}", "a.jpg", "--batch-size", "0"], "not positive"),
         (["eval", "{artifact}", "no/such/folder"], "no/such/folder"),
         (["verify", "{artifact}", "--nonsense"], "--nonsense"),
+        (["verify", "{artifact}", "--tolerance", "0.1"], "add --layers"),
+        (["verify", "{artifact}", "--layers", "--plot", "drift.svg"], "PNG"),
+        (["verify", "{artifact}", "--layers", "--tolerance", "-1"], "--tolerance"),
+        (["verify", "{artifact}", "--layers", "--reference", "gone.onnx"], "no such file"),
+        (["verify", "{artifact}", "--max-images", "0"], "not positive"),
         (["export", "missing.pth", "-o", "m.onnx"], "missing.pth"),
         (["inspect", "{folder}"], "directory"),
         (["nonsense"], "nonsense"),

@@ -7,6 +7,7 @@ import pytest
 from tests.engines.fake import FakeCuda, FakeTensorRt
 from vitrify.engines import device, releases
 from vitrify.runtimes import tensorrt as runtime
+from vitrify.verify import probed
 from vitrify.workflows import build as workflow
 
 
@@ -21,7 +22,7 @@ class Machine:
         self.cuda, self.trt = cuda, FakeTensorRt(cuda, version)
         for module in (device, runtime):
             self._patch.setattr(module, "cuda", lambda: self.cuda)
-        for module in (releases, runtime, workflow):
+        for module in (releases, runtime, probed, workflow):
             self._patch.setattr(module, "load_tensorrt", lambda choice="auto": self.trt.binding)
 
 

@@ -265,13 +265,13 @@ class FakeTensorRt:
 
             def run(self, shape: tuple[int, ...], addresses: dict[str, int]) -> None:
                 fake.runs += 1
-                (fed,), (given,) = self.session.get_inputs(), self.session.get_outputs()
+                (fed,), given = self.session.get_inputs(), self.session.get_outputs()
                 count = int(np.prod(shape))
                 values = np.ctypeslib.as_array((ctypes.c_float * count).from_address(addresses[fed.name]))
-                out = np.ascontiguousarray(
-                    self.session.run([given.name], {fed.name: values.reshape(shape)})[0] + np.float32(fake.error)
-                )
-                ctypes.memmove(addresses[given.name], out.ctypes.data, out.nbytes)
+                answers = self.session.run(None, {fed.name: values.reshape(shape)})
+                for tensor, answer in zip(given, answers, strict=True):
+                    out = np.ascontiguousarray(answer + np.float32(fake.error))
+                    ctypes.memmove(addresses[tensor.name], out.ctypes.data, out.nbytes)
 
         class Runtime:
             def __init__(self, logger: Any) -> None:

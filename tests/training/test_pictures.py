@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vitrify.training.metrics import EpochRow
-from vitrify.training.pictures import draw_confusion, draw_curves
+from vitrify.training.pictures import DriftLine, draw_confusion, draw_curves, draw_drift
 
 
 def row(epoch: int) -> EpochRow:
@@ -40,3 +40,22 @@ def test_confusion_is_a_png_of_any_number_of_classes(tmp_path: Path, classes: in
         assert image.format == "PNG"
         assert min(image.size) > 400
         assert max(image.size) < 4000
+
+
+@pytest.mark.parametrize("blocks", [1, 40])
+def test_drift_is_a_png_with_exact_and_infinite_parts(tmp_path: Path, blocks: int) -> None:
+    parts = tuple(f"blocks.{number}" for number in range(blocks))
+    line = DriftLine(
+        label="onnxruntime int8, images",
+        parts=parts,
+        errors=(0.0,) * blocks,
+        magnitudes=(0.0,) + (7e4,) * (blocks - 1),
+        finite=(True,) * (blocks - 1) + (False,),
+        tolerance=0.2,
+        first=parts[-1],
+    )
+    draw_drift(tmp_path / "drift.png", [line], "m.int8.onnx against m.onnx", fp16_max=65504.0)
+    with Image.open(tmp_path / "drift.png") as image:
+        assert image.format == "PNG"
+        assert image.height > 500
+        assert image.width < 4000

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # a table is drawn of what somebody else imported
     from vitrify.engines import Audit, Manifest
     from vitrify.inspection import Network
     from vitrify.spec import Check, PrecisionSearch, Verification
-    from vitrify.verify import Evaluation, SideBySide
+    from vitrify.verify import Evaluation, LayerComparison, LayerReport, PartDrift, SideBySide
 
 
 def table(*columns: str, title: str | None = None, right: Iterable[str] = ()) -> Table:
@@ -74,6 +74,46 @@ def search_table(search: PrecisionSearch) -> Table:
         *told, verdict_ = cells(attempt)
         made.add_row(*told, Text(verdict_, style="green" if attempt.passed else "bold red"))
     return made
+
+
+def drift_tables(report: LayerReport) -> Iterable[Table]:
+    """Each part of the network in a row, one table for each runtime and kind of input."""
+    for run in report.comparisons:
+        numbers = ("relative", "dB", "growth", "max", "mean", "largest", "worst at")
+        title = (
+            f"{run.runtime} {run.precision} against {report.reference} in {report.reference_runtime}, "
+            f"{run.count} {run.inputs} inputs, tolerance {run.tolerance:g}"
+        )
+        rows = table("part", *numbers, "", title=title, right=numbers)
+        rows.columns[0].no_wrap = True
+        for part in run.parts:
+            rows.add_row(part.part, *_drift_cells(part), _drift_words(part, run))
+        yield rows
+
+
+def _drift_cells(part: PartDrift) -> tuple[str, ...]:
+    return (
+        f"{part.relative_error:.2g}",
+        "exact" if part.snr_db is None else f"{part.snr_db:.0f}",
+        "" if part.growth is None else f"{part.growth:.2g}x" if part.growth < 1000 else ">1000x",
+        f"{part.max_absolute_error:.2g}",
+        f"{part.mean_absolute_error:.2g}",
+        f"{part.reference_magnitude:.3g}",
+        ",".join(map(str, part.worst_index)) if part.max_absolute_error else "",
+    )
+
+
+def _drift_words(part: PartDrift, run: LayerComparison, *, outlier_share: float = 0.5) -> Text:
+    words = Text()
+    if not part.passed:
+        first = part.part == run.first
+        words.append("FIRST, " if first else "", style="bold red").append(part.not_finite or "out", style="red")
+    hints = ["near fp16's limit"] if part.near_fp16_limit else []
+    if len(part.shape) > 1 and part.worst_channel_share > outlier_share:
+        hints.append(f"channel {part.worst_channel} makes {part.worst_channel_share:.0%}")
+    if part.worst_token is not None and part.worst_token_share > outlier_share:
+        hints.append(f"token {part.worst_token} makes {part.worst_token_share:.0%}")
+    return words.append(("; " if words else "") + "; ".join(hints) if hints else "", style="yellow")
 
 
 def side_by_side_table(answers: SideBySide) -> Table:

@@ -3,5 +3,16 @@
 from vitrify.graphs.artifact import embed_spec, write_graph
 from vitrify.graphs.index import GraphIndex, opset_of
 from vitrify.graphs.parts import is_block, part_of, part_outputs
+from vitrify.graphs.probes import EMBEDDING, probed_model
 
-__all__ = ["GraphIndex", "embed_spec", "is_block", "opset_of", "part_of", "part_outputs", "write_graph"]
+__all__ = [
+    "EMBEDDING",
+    "GraphIndex",
+    "embed_spec",
+    "is_block",
+    "opset_of",
+    "part_of",
+    "part_outputs",
+    "probed_model",
+    "write_graph",
+]

@@ -8,19 +8,22 @@ import onnx
 
 from vitrify.graphs.index import GraphIndex
 
-_BLOCK = re.compile(r"(?:.*?\b)?(blocks\.\d+)")
+_BLOCK = re.compile(r"(?:.*?\b)?((?:\w+\.\d+\.)*blocks\.\d+)")
+
+_OUTSIDE = "embedding and pooling"
 
 
 def part_of(name: str) -> str:
     """The part that a node's name tells: `blocks.3` of `blocks.3.mlp.fc1/MatMul_41`, `head` of `head/Gemm_99`.
 
-    What belongs to no module of its own is `embedding and pooling`.
+    Where a network has stages, as Swin does, a block's name begins with its stage: `layers.0.blocks.1`. What belongs
+    to no module of its own is `embedding and pooling`.
     """
     module = name.rpartition("/")[0]
     block = _BLOCK.match(module)
     if block:
         return block.group(1)
-    return module.split(".")[0].split("/")[0] or "embedding and pooling"
+    return module.split(".")[0].split("/")[0] or _OUTSIDE
 
 
 def is_block(part: str) -> bool:
@@ -41,7 +44,7 @@ def part_outputs(graph: onnx.GraphProto) -> dict[str, str]:
     found: dict[str, str] = {}
     for node in graph.node:
         part = part_of(node.name)
-        if not node.name.rpartition("/")[0] or node.op_type == "Constant":
+        if part == _OUTSIDE or node.op_type == "Constant":
             continue
         for name in node.output:
             readers = {part_of(reader.name) for reader in index.read_by.get(name, [])}

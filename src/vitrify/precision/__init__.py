@@ -6,17 +6,6 @@ from vitrify.precision.ranges import Calibrator
 from vitrify.precision.recipe import Around, Recipe, Rewriter, Rewritten, Target
 from vitrify.precision.weights import with_float_weights
 
-    "FALLBACKS",
-    "Around",
-    "Batches",
-    "Calibrator",
-    "Recipe",
-    "Rewriter",
-    "Rewritten",
-    "Target",
-    "steps",
-    "with_float_weights",
-]
 __all__ = [
     "FALLBACKS",
     "Around",

@@ -10,7 +10,7 @@ from vitrify.runtimes.registry import (
     pick_runtime,
     runtimes_for,
 )
-from vitrify.runtimes.through_spec import check_outputs, infer_logits
+from vitrify.runtimes.through_spec import check_outputs, infer_logits, infer_outputs
 
 __all__ = [
     "CHECKPOINT_SUFFIXES",
@@ -24,6 +24,7 @@ __all__ = [
     "check_outputs",
     "has_native_bf16",
     "infer_logits",
+    "infer_outputs",
     "open_runtime",
     "pick_runtime",
     "runtimes_for",

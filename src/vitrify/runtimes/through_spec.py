@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrify.errors import ArtifactError
-from vitrify.runtimes.base import Runtime
+from vitrify.runtimes.base import Array, Runtime
 from vitrify.spec import ModelSpec
 
 
@@ -24,13 +24,22 @@ def infer_logits(runtime: Runtime, spec: ModelSpec, tensors: npt.NDArray[np.floa
     Raises:
         RuntimeFailureError: The tensors do not fit the model, or the runtime failed.
     """
+    return infer_outputs(runtime, spec, tensors)[spec.output.name].astype(np.float32, copy=False)
+
+
+def infer_outputs(runtime: Runtime, spec: ModelSpec, tensors: npt.NDArray[np.float32]) -> dict[str, Array]:
+    """As `infer_logits`, and gives every output of the model, each with the batch axis first.
+
+    Raises:
+        RuntimeFailureError: The tensors do not fit the model, or the runtime failed.
+    """
     size = runtime.fitting_batch(len(tensors))
     if size != len(tensors):
         parts = [tensors[start : start + size] for start in range(0, len(tensors), size)]
         filled = [np.pad(part, [(0, size - len(part)), (0, 0), (0, 0), (0, 0)]) for part in parts]
-        return np.concatenate([infer_logits(runtime, spec, part) for part in filled])[: len(tensors)]
-    outputs = runtime.infer({spec.input.name: tensors.astype(spec.input.dtype, copy=False)})
-    return outputs[spec.output.name].astype(np.float32, copy=False)
+        results = [infer_outputs(runtime, spec, part) for part in filled]
+        return {name: np.concatenate([result[name] for result in results])[: len(tensors)] for name in results[0]}
+    return runtime.infer({spec.input.name: tensors.astype(spec.input.dtype, copy=False)})
 
 
 def check_outputs(runtime: Runtime, spec: ModelSpec) -> None:

@@ -1,8 +1,9 @@
-"""curves.png and confusion.png, drawn without a display and without matplotlib's global state."""
+"""Curves, a confusion matrix and the drift of a network's parts, without a display or matplotlib's global state."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,33 @@ from vitrify.files import atomic_path
 from vitrify.training.metrics import Confusion, EpochRow
 
 _BLUE, _ORANGE, _GREY = "#1f6feb", "#d9730d", "#57606a"
+_GREEN, _RED, _PURPLE = "#1a7f37", "#cf222e", "#8250df"
 _LABELLED_CLASSES = 60
 _COUNTED_CLASSES = 25
 _LABEL_LENGTH = 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftLine:
+    """One comparison in the picture of the drift.
+
+    Attributes:
+        label: For the legend.
+        parts: Names, in the network's order.
+        errors: Relative error of each part, at least 0.
+        magnitudes: Largest absolute value of the reference in each part.
+        finite: Whether each part is finite on both sides.
+        tolerance: Largest relative error that passes.
+        first: The first part that did not.
+    """
+
+    label: str
+    parts: tuple[str, ...]
+    errors: tuple[float, ...]
+    magnitudes: tuple[float, ...]
+    finite: tuple[bool, ...]
+    tolerance: float
+    first: str | None
 
 
 def draw_curves(path: Path, rows: Sequence[EpochRow], best: EpochRow, title: str) -> None:
@@ -103,6 +128,66 @@ def draw_confusion(
     bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, format=PercentFormatter(1.0))
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)
+    _save(figure, path)
+
+
+def draw_drift(path: Path, lines: Sequence[DriftLine], title: str, *, fp16_max: float) -> None:
+    """Draws each part's relative error with the tolerance, and the reference's magnitude with fp16's limit.
+
+    A cross is a part with values that are not finite, a ring the first part out of tolerance. An error of zero stands
+    at the lower edge.
+
+    Args:
+        path: A PNG file.
+        lines: At least one comparison; all have the parts of one network.
+        title: Above the panels.
+        fp16_max: The largest finite float16.
+    """
+    parts = list(dict.fromkeys(part for line in lines for part in line.parts))
+    places = {part: place for place, part in enumerate(parts)}
+    figure = Figure(figsize=(max(8.0, 0.42 * len(parts) + 3), 6.4), layout="constrained")
+    error, magnitude = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    seen = [value for line in lines for value in (*line.errors, line.tolerance) if value > 0]
+    floor = 10.0 ** (np.floor(np.log10(min(seen))) - 1)
+    colours = (_BLUE, _ORANGE, _GREEN, _PURPLE, _GREY)
+    for number, line in enumerate(lines):
+        colour = colours[number % len(colours)]
+        x = [places[part] for part in line.parts]
+        y = [max(value, floor) for value in line.errors]
+        error.plot(x, y, color=colour, linewidth=1.8, marker="o", markersize=4, label=line.label)
+        bad = [(a, b) for a, b, fine in zip(x, y, line.finite, strict=True) if not fine]
+        if bad:
+            error.plot(
+                *zip(*bad, strict=True), linestyle="", marker="x", markersize=10, markeredgewidth=2.5, color=_RED
+            )
+        if line.first is not None:
+            place = line.parts.index(line.first)
+            style: dict[str, Any] = {"markersize": 14, "markeredgewidth": 1.8, "markerfacecolor": "none"}
+            error.plot([x[place]], [y[place]], linestyle="", marker="o", markeredgecolor=_RED, **style)
+        magnitude.plot(x, line.magnitudes, color=colour, linewidth=1.8, marker="o", markersize=4)
+    for tolerance in dict.fromkeys(line.tolerance for line in lines):
+        error.axhline(tolerance, color=_RED, linestyle="--", linewidth=1.2, label=f"tolerance {tolerance:g}")
+    error.set_yscale("log")
+    error.set_ylim(bottom=floor / 1.5)
+    exact = any(value == 0 for line in lines for value in line.errors)
+    error.set_title("relative error of what leaves each part" + (" (lowest: exact)" if exact else ""))
+    error.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    magnitude.axhline(fp16_max, color=_RED, linestyle="--", linewidth=1.2, label=f"fp16 overflows at {fp16_max:g}")
+    magnitude.set_yscale("log")
+    magnitude.set_title("largest magnitude of the reference")
+    magnitude.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    long = max(map(len, parts)) > 3
+    magnitude.set_xticks(
+        range(len(parts)),
+        parts,
+        rotation=60 if long else 0,
+        ha="right" if long else "center",
+        rotation_mode="anchor" if long else "default",
+    )
+    for panel in (error, magnitude):
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.25)
+    figure.suptitle(title, fontsize=12, fontweight="bold")
     _save(figure, path)
 
 

@@ -13,31 +13,41 @@ from vitrify.verify.compare import (
     judge,
     standard_probes,
 )
+from vitrify.verify.drift import DRIFT_TOLERANCES, FP16_MAX, DriftMeter, PartDrift
 from vitrify.verify.evaluation import Evaluation, Flip, class_columns, evaluate, evaluate_folder
+from vitrify.verify.layers import LayerComparison, LayerReport, compare_layers
 from vitrify.verify.metrics import BF16_GATE, EIGHT_BIT_GATE, FP16_GATE, FP32_GATE, Logits, check_logits
-from vitrify.verify.pictures import confusion_picture
+from vitrify.verify.pictures import confusion_picture, drift_picture
 from vitrify.verify.record import describe, gate_text, processor_name, record, require_passed
 from vitrify.verify.side_by_side import SideBySide, side_by_side
 
 __all__ = [
     "BATCH_SIZES",
     "BF16_GATE",
+    "DRIFT_TOLERANCES",
     "EIGHT_BIT_GATE",
     "FP16_GATE",
+    "FP16_MAX",
     "FP32_GATE",
     "Answered",
     "Candidate",
+    "DriftMeter",
     "Evaluation",
     "Flip",
     "Infer",
+    "LayerComparison",
+    "LayerReport",
     "Logits",
+    "PartDrift",
     "Probe",
     "SideBySide",
     "answer",
     "check_logits",
     "class_columns",
+    "compare_layers",
     "confusion_picture",
     "describe",
+    "drift_picture",
     "evaluate",
     "evaluate_folder",
     "gate_for",
