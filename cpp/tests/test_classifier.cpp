@@ -1,15 +1,14 @@
 // The classifier over an engine that counts and computes by a formula, so that sanitizers see all of it; and, where
 // this build has an engine, over tiny.onnx.
 //   test_classifier GOLDEN_FOLDER
-#include <atomic>
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
-#include <numeric>
 #include <thread>
 
 #include "check.hpp"
+#include "engines.hpp"
 #include "golden.hpp"
 #include "vitrify/classifier.hpp"
 
@@ -17,94 +16,6 @@ namespace {
 
 using namespace vitrify;
 using namespace vitrify::test;
-
-// Each logit is the mean of a stretch of the tensor.
-class MeansEngine final : public Engine {
- public:
-  explicit MeansEngine(const ModelSpec& spec) : size_(spec.tensor_size()), classes_(spec.labels.size()) {}
-
-  void infer(const float* tensors, std::size_t count, float* logits) override {
-    largest_batch = std::max(largest_batch.load(), count);
-    for (std::size_t i = 0; i < count * classes_; ++i) {
-      const float* stretch = tensors + i / classes_ * size_ + i % classes_ * (size_ / classes_);
-      logits[i] = std::accumulate(stretch, stretch + size_ / classes_, 0.0F) / static_cast<float>(size_ / classes_);
-    }
-  }
-  [[nodiscard]] std::string name() const override { return "means"; }
-  [[nodiscard]] std::string version() const override { return "1"; }
-
-  std::atomic<std::size_t> largest_batch{0};
-
- private:
-  std::size_t size_;
-  std::size_t classes_;
-};
-
-// Prepares images itself, as an engine on a GPU does, by turning them upright and giving them to the CPU core.
-class PreparingEngine final : public Engine {
- public:
-  explicit PreparingEngine(const ModelSpec& spec) : spec_(spec), means_(spec) {}
-
-  void infer(const float* tensors, std::size_t count, float* logits) override { means_.infer(tensors, count, logits); }
-  [[nodiscard]] bool prepares_images() const noexcept override { return true; }
-
-  void infer_images(const std::vector<StoredImage>& images, const Decode& decode, float* logits) override {
-    std::vector<std::vector<std::uint8_t>> pixels;
-    std::vector<std::uint8_t*> places;
-    for (const StoredImage& image : images) {
-      pixels.emplace_back(3 * static_cast<std::size_t>(image.size.width) * static_cast<std::size_t>(image.size.height));
-      places.push_back(pixels.back().data());
-    }
-    decode(places);
-    std::vector<float> tensor(spec_.tensor_size());
-    for (std::size_t i = 0; i < images.size(); ++i) {
-      const Image image = upright(images[i], pixels[i]);
-      preprocess_rgb(image.rgb.data(), image.size, spec_.preprocess, tensor.data());
-      means_.infer(tensor.data(), 1, logits + i * spec_.labels.size());
-    }
-  }
-
-  [[nodiscard]] std::string name() const override { return "preparing"; }
-  [[nodiscard]] std::string version() const override { return "1"; }
-
- private:
-  // EXIF 2.32, tag 0x0112: where the upright image's row 0 and column 0 are in the stored one.
-  static Image upright(const StoredImage& stored, const std::vector<std::uint8_t>& rgb) {
-    const int o = stored.orientation;
-    const Size from = stored.size;
-    Image image{o >= 5 ? Size{from.height, from.width} : from, std::vector<std::uint8_t>(rgb.size())};
-    for (int y = 0; y < image.size.height; ++y) {
-      for (int x = 0; x < image.size.width; ++x) {
-        int column = o >= 5 ? y : x;
-        int row = o >= 5 ? x : y;
-        column = o == 2 || o == 3 || o == 7 || o == 8 ? from.width - 1 - column : column;
-        row = o == 3 || o == 4 || o == 6 || o == 7 ? from.height - 1 - row : row;
-        std::copy_n(rgb.begin() + 3 * (row * from.width + column), 3,
-                    image.rgb.begin() + 3 * (y * image.size.width + x));
-      }
-    }
-    return image;
-  }
-
-  ModelSpec spec_;
-  MeansEngine means_;
-};
-
-// The same logits whatever comes in.
-class FixedEngine final : public Engine {
- public:
-  explicit FixedEngine(std::vector<float> logits) : logits_(std::move(logits)) {}
-  void infer(const float* /*tensors*/, std::size_t count, float* logits) override {
-    for (std::size_t i = 0; i < count; ++i) {
-      std::copy(logits_.begin(), logits_.end(), logits + i * logits_.size());
-    }
-  }
-  [[nodiscard]] std::string name() const override { return "fixed"; }
-  [[nodiscard]] std::string version() const override { return "1"; }
-
- private:
-  std::vector<float> logits_;
-};
 
 std::vector<ImageSource> sources_of(const std::filesystem::path& folder) {
   std::vector<std::string> paths;
