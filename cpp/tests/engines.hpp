@@ -58,8 +58,7 @@ class PreparingEngine final : public Engine {
     }
     decode(places);
     for (std::size_t i = 0; i < images.size(); ++i) {
-      const std::vector<float> tensor =
-          run_tiles(plan.jobs[i], plan.numbers, pixels.data(), table_, spec_.preprocess);
+      const std::vector<float> tensor = run_tiles(plan.jobs[i], plan.numbers, pixels.data(), table_, spec_.preprocess);
       means_.infer(tensor.data(), 1, logits + i * spec_.labels.size());
     }
   }

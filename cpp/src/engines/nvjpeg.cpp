@@ -47,8 +47,8 @@ class NvjpegDecoder final : public GpuJpegDecoder {
       return false;
     }
     int refused = 0;  // the function calls it is_supported, and it is 0 for what is supported
-    return !hardware_ || (nvjpegDecodeBatchedSupported(handle_, bitstream_.get(), &refused) == NVJPEG_STATUS_SUCCESS &&
-                          refused == 0);
+    return !hardware_ ||
+           (nvjpegDecodeBatchedSupported(handle_, bitstream_.get(), &refused) == NVJPEG_STATUS_SUCCESS && refused == 0);
   }
 
   bool decode(const std::vector<EncodedJpeg>& files, cudaStream_t stream) override {
@@ -63,8 +63,8 @@ class NvjpegDecoder final : public GpuJpegDecoder {
     }
     if (files.size() != batch_) {
       batch_ = 0;
-      if (nvjpegDecodeBatchedInitialize(handle_, state_.get(), static_cast<int>(files.size()), 1,
-                                        NVJPEG_OUTPUT_RGBI) != NVJPEG_STATUS_SUCCESS) {
+      if (nvjpegDecodeBatchedInitialize(handle_, state_.get(), static_cast<int>(files.size()), 1, NVJPEG_OUTPUT_RGBI) !=
+          NVJPEG_STATUS_SUCCESS) {
         return give_up(stream);
       }
       batch_ = files.size();
