@@ -32,17 +32,6 @@ bool inside(const Window& window, Size stored) {
          window.column + window.size.width <= stored.width && window.row + window.size.height <= stored.height;
 }
 
-// The window alone, with nothing behind it: sanitizers see a read beside it.
-std::vector<std::uint8_t> cut(const Image& stored, const Window& window) {
-  const std::size_t bytes = 3 * static_cast<std::size_t>(window.size.width);
-  std::vector<std::uint8_t> pixels;
-  for (int y = window.row; y < window.row + window.size.height; ++y) {
-    const auto row = stored.rgb.begin() + 3 * (static_cast<std::ptrdiff_t>(y) * stored.size.width + window.column);
-    pixels.insert(pixels.end(), row, row + static_cast<std::ptrdiff_t>(bytes));
-  }
-  return pixels;
-}
-
 void test_windows() {
   const auto cases = test::cuda_cases(80);
   std::size_t smaller = 0;
@@ -56,7 +45,7 @@ void test_windows() {
         const Window window = plan.add(one.stored.size, one.orientation, spec, whole);
         const std::string name = named("case " + std::to_string(i), one.orientation, spec);
         CHECK(inside(window, one.stored.size), name);
-        const std::vector<std::uint8_t> pixels = cut(one.stored, window);
+        const std::vector<std::uint8_t> pixels = test::cut(one.stored, window);
         CHECK(pixels.size() <= plan.pixel_bytes && (!whole || pixels.size() == one.stored.rgb.size()), name);
         smaller += pixels.size() < one.stored.rgb.size() ? 1 : 0;
         CHECK(same(test::run_tiles(plan.jobs[0], plan.numbers, pixels.data(), table, spec), expected), name);
@@ -95,7 +84,7 @@ void test_batch() {
   }
   std::vector<std::uint8_t> pixels(plan.pixel_bytes, 0xA5);
   for (std::size_t i = 0; i < cases.size(); ++i) {
-    const std::vector<std::uint8_t> window = cut(cases[i].stored, windows[i]);
+    const std::vector<std::uint8_t> window = test::cut(cases[i].stored, windows[i]);
     std::copy(window.begin(), window.end(), pixels.begin() + static_cast<std::ptrdiff_t>(windows[i].at));
   }
   for (std::size_t i = 0; i < cases.size(); ++i) {
@@ -124,7 +113,7 @@ void test_encoded(const std::string& name, const std::vector<std::uint8_t>& byte
                    const std::uint8_t* begin = row + 3 * (window.column - first);
                    pixels.insert(pixels.end(), begin, begin + 3 * static_cast<std::ptrdiff_t>(window.size.width));
                  });
-    CHECK(pixels == cut(stored, window), "decoding " + named(name, orientation, spec));
+    CHECK(pixels == test::cut(stored, window), "decoding " + named(name, orientation, spec));
     CHECK(same(test::run_tiles(plan.jobs[0], plan.numbers, pixels.data(), normalised(spec), spec),
                test::cpu_tensor({stored, orientation}, spec)),
           named(name, orientation, spec));
