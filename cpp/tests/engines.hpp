@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "reader.hpp"
 #include "tiles.hpp"
 #include "vitrify/engine.hpp"
 
@@ -35,11 +36,12 @@ class MeansEngine final : public Engine {
   std::size_t classes_;
 };
 
-// Prepares images itself, as an engine on a GPU does: the same plan, the same windows, the same arithmetic.
+// Prepares images itself, as an engine on a GPU does: the same plan, the same windows, the same arithmetic. Where
+// `jpegs` is set, it decodes plain JPEGs itself too, all of them.
 class PreparingEngine final : public Engine {
  public:
-  explicit PreparingEngine(const ModelSpec& spec)
-      : spec_(spec), table_(cuda::normalised(spec.preprocess)), means_(spec) {}
+  explicit PreparingEngine(const ModelSpec& spec, bool jpegs = false)
+      : spec_(spec), jpegs_(jpegs), table_(cuda::normalised(spec.preprocess)), means_(spec) {}
 
   void infer(const float* tensors, std::size_t count, float* logits) override { means_.infer(tensors, count, logits); }
   [[nodiscard]] bool prepares_images() const noexcept override { return true; }
@@ -49,12 +51,18 @@ class PreparingEngine final : public Engine {
     cuda::Plan plan;
     std::vector<cuda::Window> windows;
     for (const StoredImage& image : images) {
-      windows.push_back(plan.add(image.size, image.orientation, spec_.preprocess));
+      windows.push_back(plan.add(image.size, image.orientation, spec_.preprocess, own(image)));
     }
     std::vector<std::uint8_t> pixels(plan.pixel_bytes);
     std::vector<PixelWindow> places;
-    for (const cuda::Window& window : windows) {
+    for (std::size_t i = 0; i < images.size(); ++i) {
+      const cuda::Window& window = windows[i];
       places.push_back({pixels.data() + window.at, window.column, window.row, window.size});
+      if (own(images[i])) {
+        decode_whole(images[i], places.back().rgb);
+        places.back().rgb = nullptr;
+        ++decoded;
+      }
     }
     decode(places);
     for (std::size_t i = 0; i < images.size(); ++i) {
@@ -65,9 +73,22 @@ class PreparingEngine final : public Engine {
 
   [[nodiscard]] std::string name() const override { return "preparing"; }
   [[nodiscard]] std::string version() const override { return "1"; }
+  [[nodiscard]] std::string jpeg_decoder() const override { return jpegs_ ? "its own" : ""; }
+
+  std::atomic<std::size_t> decoded{0};  // JPEGs, by the engine
 
  private:
+  [[nodiscard]] bool own(const StoredImage& image) const { return jpegs_ && image.jpeg != nullptr; }
+
+  static void decode_whole(const StoredImage& image, std::uint8_t* rgb) {
+    const std::size_t row = 3 * static_cast<std::size_t>(image.size.width);
+    pixels::open(image.jpeg, image.jpeg_bytes, {})
+        ->read({0, image.size.width}, {0, image.size.height},
+               [&](const std::uint8_t* line, int) { rgb = std::copy_n(line, row, rgb); });
+  }
+
   ModelSpec spec_;
+  bool jpegs_;
   cuda::Table table_;
   MeansEngine means_;
 };

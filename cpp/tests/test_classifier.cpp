@@ -9,33 +9,13 @@
 
 #include "check.hpp"
 #include "engines.hpp"
-#include "golden.hpp"
+#include "golden_sources.hpp"
 #include "vitrify/classifier.hpp"
 
 namespace {
 
 using namespace vitrify;
 using namespace vitrify::test;
-
-std::vector<ImageSource> sources_of(const std::filesystem::path& folder) {
-  std::vector<std::string> paths;
-  for (const char* name : {"images", "hostile"}) {
-    for (const auto& entry : std::filesystem::directory_iterator(folder / name)) {
-      paths.push_back(entry.path().string());
-    }
-  }
-  paths.emplace_back("nowhere.jpg");
-  std::sort(paths.begin(), paths.end());
-  std::vector<ImageSource> sources;
-  for (const std::string& path : paths) {
-    sources.push_back(ImageSource::file(path));
-  }
-  return sources;
-}
-
-bool same(const Prediction& one, const Prediction& other) {
-  return one.logits == other.logits && one.top.size() == other.top.size() && one.top[0].label == other.top[0].label;
-}
 
 // A batch gives for each image what the image alone gives, and unreadable ones disturb nobody.
 void test_batches(const std::filesystem::path& folder, const ModelSpec& spec) {
@@ -64,50 +44,6 @@ void test_batches(const std::filesystem::path& folder, const ModelSpec& spec) {
   CHECK(failed > 20 && failed < sources.size() / 2, std::to_string(failed) + " unreadable images");
   CHECK(counted.largest_batch == 5, "the batch size");
   CHECK(classifier.classify(std::vector<ImageSource>{}).empty(), "no images");
-}
-
-// Where the engine prepares the images, every answer is the same, and so is every error.
-void test_images_on_the_engine(const std::filesystem::path& folder, const ModelSpec& spec) {
-  ClassifierOptions options;
-  options.threads = 3;
-  options.pixels = PixelsOn::cpu;
-  const Classifier on_cpu(spec, std::make_unique<PreparingEngine>(spec), options);
-  options.pixels = PixelsOn::automatic;
-  const Classifier on_engine(spec, std::make_unique<PreparingEngine>(spec), options);
-  CHECK(on_engine.pixels_on_gpu() && !on_cpu.pixels_on_gpu(), "who prepares");
-  std::vector<ImageSource> sources = sources_of(folder);
-  const std::vector<std::uint8_t> pixels(3 * 50 * 40, 77);
-  sources.push_back(ImageSource::rgb(pixels.data(), {50, 40}));
-  sources.push_back(ImageSource::rgb(pixels.data(), {0, 40}));
-  const std::vector<Answer> expected = on_cpu.classify(sources);
-  const std::vector<Answer> answers = on_engine.classify(sources);
-  for (std::size_t i = 0; i < sources.size(); ++i) {
-    const auto* one = std::get_if<Prediction>(&answers[i]);
-    const auto* other = std::get_if<Prediction>(&expected[i]);
-    CHECK((one == nullptr) == (other == nullptr), "image " + std::to_string(i));
-    if (one != nullptr && other != nullptr) {
-      CHECK(same(*one, *other), "logits of image " + std::to_string(i));
-    } else if (one == nullptr && other == nullptr) {
-      CHECK(std::string(std::get<ImageError>(answers[i]).what()) == std::get<ImageError>(expected[i]).what(),
-            "error of image " + std::to_string(i));
-    }
-  }
-  options.decode.fast = true;
-  CHECK(!Classifier(spec, std::make_unique<PreparingEngine>(spec), options).pixels_on_gpu(),
-        "fast decoding is the CPU's");
-  options.pixels = PixelsOn::gpu;
-  for (const bool fast : {true, false}) {
-    options.decode.fast = fast;
-    try {
-      if (fast) {
-        const Classifier refused(spec, std::make_unique<PreparingEngine>(spec), options);
-      } else {
-        const Classifier refused(spec, std::make_unique<MeansEngine>(spec), options);
-      }
-      CHECK(false, "pixels on a GPU that cannot be were accepted");
-    } catch (const OptionError&) {
-    }
-  }
 }
 
 void test_kinds_of_source(const std::filesystem::path& folder, const ModelSpec& spec) {
@@ -266,7 +202,6 @@ int main(int count, char** arguments) {
   const std::filesystem::path folder = arguments[1];
   const ModelSpec spec = read_spec((folder / "tiny.onnx").string());
   test_batches(folder, spec);
-  test_images_on_the_engine(folder, spec);
   test_kinds_of_source(folder, spec);
   test_threads(folder, spec);
   test_labels(spec);

@@ -1,7 +1,7 @@
 // A thousand images of mixed sizes and formats, damaged ones among them, through many threads: every answer stays what
 // it was, and memory does not grow. Prints what it measured as JSON.
 //   test_soak MODEL GOLDEN_FOLDER [--images 1000] [--passes 4] [--threads 8] [--batch 16] [--streams 2]
-//             [--decode cpu|nvjpeg] [--pixels auto|cpu] [--engine auto|made] [--host-mb 32] [--device-mb 16]
+//             [--decode cpu|nvjpeg] [--pixels auto|cpu] [--engine auto|made] [--host-mb 16] [--device-mb 16]
 //
 // `made` is an engine that computes by a formula and prepares images as one on a GPU does: it needs no library.
 #include <malloc.h>
@@ -107,7 +107,7 @@ void at_once(std::size_t threads, const Work& work) {
 struct Arguments {
   std::map<std::string, std::string> words{{"--decode", "cpu"}, {"--pixels", "auto"}, {"--engine", "auto"}};
   std::map<std::string, int> numbers{{"--images", 1000}, {"--passes", 4},   {"--threads", 8},   {"--batch", 16},
-                                     {"--streams", 2},   {"--host-mb", 32}, {"--device-mb", 16}};
+                                     {"--streams", 2},   {"--host-mb", 16}, {"--device-mb", 16}};
 };
 
 int run(const std::string& model, const std::filesystem::path& golden, Arguments arguments) {
@@ -210,6 +210,7 @@ int main(int count, char** texts) {
     std::fprintf(stderr, "usage: test_soak MODEL GOLDEN_FOLDER [--images 1000] [--passes 4] ...; see its source\n");
     return 2;
   }
+  mallopt(M_ARENA_MAX, 1);  // as many arenas as threads grow for a long time, without a leak
   try {
     return run(texts[1], texts[2], std::move(arguments));
   } catch (const std::exception& error) {
