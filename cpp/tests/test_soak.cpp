@@ -119,18 +119,40 @@ int run(const std::string& model, const std::filesystem::path& golden, Arguments
   options.jpeg_decoder = arguments.words["--decode"] == "nvjpeg" ? JpegDecoder::nvjpeg : JpegDecoder::cpu;
   const bool made = arguments.words["--engine"] == "made";
   const ModelSpec spec = read_spec(model);
-  const Classifier classifier =
-      made ? Classifier(spec, std::make_unique<PreparingEngine>(spec), options) : Classifier::load(model, options);
+  const auto opened = [&] {
+    return made ? Classifier(spec, std::make_unique<PreparingEngine>(spec), options) : Classifier::load(model, options);
+  };
   const std::size_t count = number("--images");
   const auto encoded = mixed_images(golden, std::min<std::size_t>(count / 5, 200));
   std::vector<ImageSource> sources;
   for (const auto& bytes : encoded) {
     sources.push_back(ImageSource::encoded(bytes.data(), bytes.size()));
   }
-  const std::vector<Answer> expected = classifier.classify(sources);
+  const std::vector<Answer> on_cpu = [&] {
+    ClassifierOptions cpu = options;
+    cpu.pixels = PixelsOn::cpu;
+    cpu.jpeg_decoder = JpegDecoder::cpu;
+    std::swap(options, cpu);
+    const std::vector<Answer> answers = opened().classify(sources);
+    std::swap(options, cpu);
+    return answers;
+  }();
+  const Classifier classifier = opened();
+  // nvJPEG's pixels are others, so that only its own answers are the same; how often the label is, is printed.
+  const std::vector<Answer> expected = options.jpeg_decoder == JpegDecoder::cpu ? on_cpu : classifier.classify(sources);
+  std::size_t same_label = 0;
+  std::size_t other_damage = 0;
   std::size_t unreadable = 0;
-  for (const Answer& answer : expected) {
-    unreadable += std::holds_alternative<ImageError>(answer) ? 1 : 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const auto* one = std::get_if<Prediction>(&expected[i]);
+    const auto* other = std::get_if<Prediction>(&on_cpu[i]);
+    if ((one == nullptr) != (other == nullptr)) {
+      // Decoders need not agree on what is damaged beyond repair.
+      CHECK(options.jpeg_decoder != JpegDecoder::cpu, "image " + std::to_string(i) + " is readable on the CPU alone");
+      ++other_damage;
+    }
+    unreadable += one == nullptr ? 1 : 0;
+    same_label += one != nullptr && other != nullptr && one->top[0].index == other->top[0].index ? 1 : 0;
   }
   CHECK(unreadable > 20 && unreadable < expected.size() / 2, std::to_string(unreadable) + " unreadable images");
   // Every stream's memory grows with its largest batch: they get it now.
@@ -182,11 +204,12 @@ int run(const std::string& model, const std::filesystem::path& golden, Arguments
   };
   std::printf(
       "{\"engine\": \"%s\", \"pixels\": \"%s\", \"jpeg_decoder\": \"%s\", \"images\": %zu, \"passes\": %zu, "
-      "\"different\": %zu, \"unreadable\": %zu, \"images_per_s\": %.0f, \"host_mb\": [%s], "
+      "\"different\": %zu, \"unreadable\": %zu, \"other_damage\": %zu, \"same_label\": %zu, \"images_per_s\": %.0f, "
+      "\"host_mb\": [%s], "
       "\"device_mb\": [%s]}\n",
       classifier.engine().name().c_str(), classifier.pixels_on_gpu() ? "gpu" : "cpu",
-      classifier.engine().jpeg_decoder().c_str(), count, host.size(), sources.size(), unreadable,
-      static_cast<double>(count * host.size()) / seconds, list(host).c_str(), list(device).c_str());
+      classifier.engine().jpeg_decoder().c_str(), count, host.size(), sources.size(), unreadable, other_damage,
+      same_label, static_cast<double>(count * host.size()) / seconds, list(host).c_str(), list(device).c_str());
   return check_result();
 }
 
