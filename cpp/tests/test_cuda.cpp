@@ -33,7 +33,7 @@ bool inside(const Window& window, Size stored) {
 }
 
 void test_windows() {
-  const auto cases = test::cuda_cases(80);
+  const auto cases = test::cuda_cases(64);
   std::size_t smaller = 0;
   for (const Preprocess& spec : test::cuda_specs()) {
     const Table table = normalised(spec);
@@ -41,6 +41,9 @@ void test_windows() {
       const test::CudaCase& one = cases[i];
       const std::vector<float> expected = test::cpu_tensor(one, spec);
       for (const bool whole : {false, true}) {
+        if (whole && i % 4 != 0) {
+          continue;
+        }
         Plan plan;
         const Window window = plan.add(one.stored.size, one.orientation, spec, whole);
         const std::string name = named("case " + std::to_string(i), one.orientation, spec);
@@ -52,7 +55,7 @@ void test_windows() {
       }
     }
   }
-  CHECK(smaller > 500, std::to_string(smaller) + " windows are smaller than their images");
+  CHECK(smaller > 400, std::to_string(smaller) + " windows are smaller than their images");
   std::printf("%zu images, %zu specs\n", cases.size(), test::cuda_specs().size());
 }
 

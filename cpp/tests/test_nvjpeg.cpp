@@ -135,6 +135,9 @@ int run(const Arguments& arguments) {
   Drift tensors;
   const bool decoded = !batch.empty() && decoder->decode(batch, stream.get());
   CHECK(decoded || batch.empty(), "nvJPEG refuses the batch");
+  for (std::size_t i = 0; !decoded && i < batch.size(); ++i) {
+    CHECK(decoder->decode({batch[i]}, stream.get()), "nvJPEG refuses " + taken[i]->name);  // which of them it is
+  }
   check(cudaStreamSynchronize(stream.get()), "the GPU failed");
   for (std::size_t i = 0; decoded && i < batch.size(); ++i) {
     std::vector<std::uint8_t> theirs(ours[i].rgb.size());

@@ -119,7 +119,7 @@ void Worker::enqueue(Key key) {
   // With one context, a size is worth recording where it follows itself; with many, where it comes again.
   const bool again = kSharesProfiles ? !seen_.insert(key).second && recorded_.size() < kMostGraphs : key == last_;
   last_ = key;
-  if (!again) {
+  if (!again || spoiled_ >= kMostSpoiled) {
     bind(*context_, key.first);
     work(*context_, key);
     return;
@@ -132,8 +132,15 @@ void Worker::enqueue(Key key) {
   bind(context, key.first);
   work(context, key);  // once outside the graph: TensorRT sets itself up for the shape
   check(cudaStreamSynchronize(stream_.get()), "the GPU failed on a batch of " + std::to_string(key.first));
-  record.graph = recorded(stream_.get(), [&] { work(context, key); });
-  recorded_.emplace(key, std::move(record));
+  try {
+    record.graph = recorded(stream_.get(), [&] { work(context, key); });
+    recorded_.emplace(key, std::move(record));
+  } catch (const RuntimeFailureError&) {
+    // The batch is done already, and a graph only a shorter way: what another thread or a library does on the GPU may
+    // spoil a recording. An engine that cannot be recorded at all is not tried for ever.
+    static_cast<void>(cudaGetLastError());
+    ++spoiled_;
+  }
 }
 
 void Worker::bind(nvinfer1::IExecutionContext& context, int count) {

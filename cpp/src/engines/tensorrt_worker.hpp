@@ -50,6 +50,8 @@ class Worker {
   // Each has a context of its own: more sizes than a server has in use only cost memory.
   static constexpr std::size_t kMostGraphs = 32;
 
+  static constexpr int kMostSpoiled = 8;
+
   struct Recorded {
     Owned<nvinfer1::IExecutionContext> context;  // of its own, where the release permits; nothing may change it
     ExecutableGraph graph;
@@ -91,6 +93,7 @@ class Worker {
   std::map<Key, Recorded> recorded_;
   std::set<Key> seen_;
   Key last_{0, false};
+  int spoiled_ = 0;  // recordings that failed
 };
 
 }  // namespace vitrify::engines
