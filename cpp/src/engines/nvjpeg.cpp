@@ -1,7 +1,11 @@
 #include <nvjpeg.h>
 
+#include <cstdlib>
+#include <utility>
+
 #include "cuda_memory.hpp"
 #include "gpu_jpeg.hpp"
+#include "nvjpeg_probe.hpp"
 
 namespace vitrify::engines {
 namespace {
@@ -112,6 +116,30 @@ class Nvjpeg final : public GpuJpegs {
   std::string backend_;
 };
 
+// Whether it decodes an image, and to the right colour: a backend may start on a machine that lacks what it needs.
+bool works(GpuJpegs& jpegs) {
+  const auto decoder = jpegs.decoder();
+  const Stream stream = create_stream();
+  const Size size{kProbeSide, kProbeSide};
+  std::vector<std::uint8_t> rgb(std::size_t{3} * kProbeSide * kProbeSide);
+  const DeviceMemory memory = device_memory(rgb.size());
+  auto* there = static_cast<std::uint8_t*>(memory.get());
+  check(cudaMemset(there, 0, rgb.size()), "CUDA does not clear");
+  check(cudaDeviceSynchronize(), "the GPU failed");
+  if (!decoder->takes(kProbe, sizeof(kProbe), size) ||
+      !decoder->decode({{kProbe, sizeof(kProbe), size, there}}, stream.get())) {
+    return false;
+  }
+  check(cudaStreamSynchronize(stream.get()), "the GPU failed while it decoded a JPEG");
+  check(cudaMemcpy(rgb.data(), there, rgb.size(), cudaMemcpyDeviceToHost), "CUDA does not copy");
+  for (std::size_t i = 0; i < rgb.size(); ++i) {
+    if (std::abs(int{rgb[i]} - int{kProbeColour[i % 3]}) > kProbeTolerance) {
+      return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 std::unique_ptr<GpuJpegs> open_nvjpeg(const NvjpegOptions& options) {
@@ -132,12 +160,16 @@ std::unique_ptr<GpuJpegs> open_nvjpeg(const NvjpegOptions& options) {
     }
     nvjpegHandle_t handle = nullptr;
     const nvjpegStatus_t status = nvjpegCreateEx(backend.value, nullptr, nullptr, flags, &handle);
+    std::string refusal = "nvJPEG's status " + std::to_string(static_cast<int>(status));
     if (status == NVJPEG_STATUS_SUCCESS) {
-      return std::make_unique<Nvjpeg>(Handle(handle), backend.name);
+      auto jpegs = std::make_unique<Nvjpeg>(Handle(handle), backend.name);
+      if (works(*jpegs)) {
+        return jpegs;
+      }
+      refusal = "it does not decode a test image";
     }
     static_cast<void>(cudaGetLastError());
-    refusals += (refusals.empty() ? "" : ", ") + std::string(backend.name) + ": nvJPEG's status " +
-                std::to_string(static_cast<int>(status));
+    refusals += (refusals.empty() ? "" : ", ") + std::string(backend.name) + ": " + refusal;
   }
   throw DeviceError("nvJPEG does not start", refusals, {}, "decode on the CPU: --decode cpu");
 }
