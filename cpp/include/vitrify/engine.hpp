@@ -50,7 +50,7 @@ struct StoredImage {
 struct StageTimes {
   double decode = 0;      // reading files and decoding on the CPU, which without a GPU resizes and normalises too
   double wait = 0;        // for a stream of the GPU that is free
-  double nvjpeg = 0;      // decoding on the GPU
+  double nvjpeg = 0;      // decoding on the GPU, after the CPU has parsed the files
   double copy = 0;        // pixels to the GPU
   double preprocess = 0;  // resizing, cropping and normalising on the GPU
   double inference = 0;   // the network, its tensors' copies included
