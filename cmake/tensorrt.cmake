@@ -27,6 +27,7 @@ if(VITRIFY_TENSORRT)
     set_target_properties(TensorRT::nvinfer PROPERTIES IMPORTED_LOCATION ${TensorRT_LIBRARY}
       INTERFACE_INCLUDE_DIRECTORIES ${TensorRT_INCLUDE_DIR} INTERFACE_SYSTEM_INCLUDE_DIRECTORIES ${TensorRT_INCLUDE_DIR})
     message(STATUS "TensorRT: ${TensorRT_LIBRARY}, CUDA ${CUDAToolkit_VERSION}")
+    include(${CMAKE_CURRENT_LIST_DIR}/nvjpeg.cmake)
   else()
     set(severity STATUS)
     if(VITRIFY_REQUIRE_TENSORRT)

@@ -20,84 +20,34 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Samples {
-  std::vector<double> preprocess;
-  std::vector<double> inference;
-  std::vector<double> latency;
-
-  void append(const Samples& other) {
-    preprocess.insert(preprocess.end(), other.preprocess.begin(), other.preprocess.end());
-    inference.insert(inference.end(), other.inference.begin(), other.inference.end());
-    latency.insert(latency.end(), other.latency.begin(), other.latency.end());
+// Classifies run number `run`, which decides which images it takes.
+void classify(const Classifier& classifier, const std::vector<NamedImage>& sources, std::size_t batch,
+              std::size_t run) {
+  std::vector<ImageSource> images;
+  for (std::size_t i = 0; i < batch; ++i) {
+    images.push_back(sources[(run * batch + i) % sources.size()].image());
   }
-};
-
-// One caller's batch buffers.
-class Caller {
- public:
-  Caller(const Classifier& classifier, const std::vector<NamedImage>& sources, std::size_t batch)
-      : classifier_(&classifier),
-        sources_(&sources),
-        batch_(batch),
-        tensors_(batch * classifier.spec().tensor_size()),
-        logits_(batch * classifier.spec().labels.size()) {}
-
-  // Run number `run`, which decides which images it takes.
-  void run(std::size_t run, Samples& samples) {
-    const auto start = Clock::now();
-    std::vector<ImageSource> images;
-    for (std::size_t i = 0; i < batch_; ++i) {
-      images.push_back((*sources_)[(run * batch_ + i) % sources_->size()].image());
+  for (const Answer& answer : classifier.classify(images)) {
+    if (const auto* failure = std::get_if<ImageError>(&answer)) {
+      throw ImageError(*failure);
     }
-    if (classifier_->pixels_on_gpu()) {
-      for (const Answer& answer : classifier_->classify(images)) {
-        if (const auto* failure = std::get_if<ImageError>(&answer)) {
-          throw ImageError(*failure);
-        }
-      }
-      samples.latency.push_back(ms_since(start));
-      return;
-    }
-    if (batch_ == 1) {
-      classifier_->preprocess(images.front(), tensors_.data());
-    } else {
-      for (const auto& failure : classifier_->preprocess(images, tensors_.data())) {
-        if (failure) {
-          throw ImageError(*failure);
-        }
-      }
-    }
-    const double preprocess = ms_since(start);
-    classifier_->infer(tensors_.data(), batch_, logits_.data());
-    samples.inference.push_back(ms_since(start) - preprocess);
-    for (std::size_t i = 0; i < batch_; ++i) {
-      static_cast<void>(classifier_->interpret(logits_.data() + i * classifier_->spec().labels.size()));
-    }
-    samples.preprocess.push_back(preprocess);
-    samples.latency.push_back(ms_since(start));
   }
+}
 
- private:
-  const Classifier* classifier_;
-  const std::vector<NamedImage>* sources_;
-  std::size_t batch_;
-  std::vector<float> tensors_;
-  std::vector<float> logits_;
-};
-
-// Sends `runs` batches from `streams` callers at once.
-Samples measured(const Classifier& classifier, const std::vector<NamedImage>& sources, std::size_t batch,
-                 std::size_t runs, std::size_t streams) {
-  Samples all;
+// Sends `runs` batches from `callers` threads at once. Gives how long each took.
+std::vector<double> measured(const Classifier& classifier, const std::vector<NamedImage>& sources, std::size_t batch,
+                             std::size_t runs, std::size_t callers) {
+  std::vector<double> all;
   std::mutex mutex;
   std::exception_ptr failure;
   std::atomic<std::size_t> next{0};
   const auto call = [&] {
-    Samples own;
+    std::vector<double> own;
     try {
-      Caller caller(classifier, sources, batch);
       for (std::size_t run = next++; run < runs; run = next++) {
-        caller.run(run, own);
+        const auto start = Clock::now();
+        classify(classifier, sources, batch, run);
+        own.push_back(ms_since(start));
       }
     } catch (...) {
       const std::lock_guard lock(mutex);
@@ -105,18 +55,18 @@ Samples measured(const Classifier& classifier, const std::vector<NamedImage>& so
       next = runs;
     }
     const std::lock_guard lock(mutex);
-    all.append(own);
+    all.insert(all.end(), own.begin(), own.end());
   };
-  std::vector<std::thread> callers;
+  std::vector<std::thread> threads;
   const auto join = [&] {
-    for (std::thread& caller : callers) {
-      caller.join();
+    for (std::thread& thread : threads) {
+      thread.join();
     }
   };
   try {
-    callers.reserve(streams);
-    for (std::size_t i = 1; i < streams; ++i) {
-      callers.emplace_back(call);
+    threads.reserve(callers);
+    for (std::size_t i = 1; i < callers; ++i) {
+      threads.emplace_back(call);
     }
   } catch (...) {
     join();
@@ -128,6 +78,38 @@ Samples measured(const Classifier& classifier, const std::vector<NamedImage>& so
     std::rethrow_exception(failure);
   }
   return all;
+}
+
+struct Stage {
+  double StageTimes::*member;
+  const char* name;
+  const char* title;
+};
+constexpr Stage kStages[] = {
+    {&StageTimes::decode, "decode", "read and decode"},
+    {&StageTimes::nvjpeg, "nvjpeg", "decode on the GPU"},
+    {&StageTimes::copy, "copy", "copy to the GPU"},
+    {&StageTimes::wait, "wait", "wait for a stream"},
+    {&StageTimes::preprocess, "preprocess", "resize on the GPU"},
+    {&StageTimes::inference, "inference", "inference"},
+    {&StageTimes::post, "post", "logits to labels"},
+};
+
+std::vector<StageReport> stages_of(const std::vector<StageTimes>& batches, std::size_t batch) {
+  std::vector<StageReport> reports;
+  for (const Stage& stage : kStages) {
+    std::vector<double> samples;
+    double sum = 0;
+    for (const StageTimes& times : batches) {
+      samples.push_back(times.*stage.member);
+      sum += times.*stage.member;
+    }
+    if (sum > 0) {
+      const auto images = static_cast<double>(batch * batches.size());
+      reports.push_back({stage.name, stage.title, percentiles_of(samples), 1000 * images / sum});
+    }
+  }
+  return reports;
 }
 
 std::int64_t peak_memory() {
@@ -162,7 +144,7 @@ Percentiles percentiles_of(std::vector<double> samples) {
 }
 
 BenchReport bench(const Classifier& classifier, const std::vector<NamedImage>& sources,
-                  const ClassifierOptions& options, std::size_t runs, double load_ms) {
+                  const ClassifierOptions& options, std::size_t runs, double load_ms, StageLog& log) {
   BenchReport report;
   report.engine = classifier.engine().name();
   report.version = classifier.engine().version();
@@ -170,6 +152,12 @@ BenchReport bench(const Classifier& classifier, const std::vector<NamedImage>& s
   report.kernels = kernels_in_use();
   report.threads = options.threads;
   report.streams = options.streams;
+  report.batches_at_once = classifier.batches_at_once();
+  report.pixels_on_gpu = classifier.pixels_on_gpu();
+  report.jpeg_decoder = report.pixels_on_gpu ? classifier.engine().jpeg_decoder() : std::string();
+  if (report.jpeg_decoder.empty()) {
+    report.jpeg_decoder = "cpu";
+  }
   report.batch = static_cast<std::size_t>(options.batch_size);
   report.runs = runs;
   report.load_ms = load_ms;
@@ -179,16 +167,19 @@ BenchReport bench(const Classifier& classifier, const std::vector<NamedImage>& s
   report.first_answer_ms = ms_since(first);
 
   const auto streams = static_cast<std::size_t>(options.streams);
-  static_cast<void>(measured(classifier, sources, report.batch, 2 * streams, streams));  // every request is warm then
-  const auto start = Clock::now();
-  const Samples all = measured(classifier, sources, report.batch, runs, streams);
-  const double whole_ms = ms_since(start);
-  report.pixels_on_gpu = classifier.pixels_on_gpu();
-  if (!report.pixels_on_gpu) {
-    report.preprocess_ms = percentiles_of(all.preprocess);
-    report.inference_ms = percentiles_of(all.inference);
+  const auto most = static_cast<std::size_t>(classifier.batches_at_once());
+  static_cast<void>(measured(classifier, sources, report.batch, 2 * most, most));  // every request is warm then
+  static_cast<void>(log.take());
+  auto start = Clock::now();
+  const std::vector<double> latencies = measured(classifier, sources, report.batch, runs, streams);
+  double whole_ms = ms_since(start);
+  report.stages = stages_of(log.take(), report.batch);
+  report.latency_ms = percentiles_of(latencies);
+  if (most > streams) {
+    start = Clock::now();
+    static_cast<void>(measured(classifier, sources, report.batch, runs, most));
+    whole_ms = ms_since(start);
   }
-  report.latency_ms = percentiles_of(all.latency);
   report.images_per_s = 1000 * static_cast<double>(runs * report.batch) / whole_ms;
   report.peak_memory_bytes = peak_memory();
   return report;
@@ -199,9 +190,10 @@ std::string table_of(const BenchReport& report) {
                "batch " + std::to_string(report.batch) + ", " + std::to_string(report.runs) + " runs"});
   table.add({"load", number("%.1f ms", report.load_ms)});
   table.add({"first answer", number("%.2f ms", report.first_answer_ms)});
-  if (report.preprocess_ms && report.inference_ms) {
-    table.add({"read, decode, resize", milliseconds(*report.preprocess_ms)});
-    table.add({"inference", milliseconds(*report.inference_ms)});
+  for (const StageReport& stage : report.stages) {
+    const bool all = std::string(stage.name) == "decode" && !report.pixels_on_gpu;
+    table.add({all ? "read, decode, resize" : stage.title,
+               milliseconds(stage.ms) + number("   %.0f images/s", stage.images_per_s)});
   }
   table.add({"image to label", milliseconds(report.latency_ms)});
   table.add({std::to_string(report.streams) + (report.streams == 1 ? " stream" : " streams"),
@@ -213,22 +205,30 @@ std::string table_of(const BenchReport& report) {
 }
 
 std::string json_of(const BenchReport& report) {
-  const Json record{{"engine", report.engine},
-                    {"version", report.version},
-                    {"precision", report.precision},
-                    {"kernels", report.kernels},
-                    {"threads", report.threads},
-                    {"streams", report.streams},
-                    {"batch", report.batch},
-                    {"runs", report.runs},
-                    {"load_ms", report.load_ms},
-                    {"first_answer_ms", report.first_answer_ms},
-                    {"pixels", report.pixels_on_gpu ? "gpu" : "cpu"},
-                    {"preprocess_ms", report.preprocess_ms ? json_of(*report.preprocess_ms) : Json()},
-                    {"inference_ms", report.inference_ms ? json_of(*report.inference_ms) : Json()},
-                    {"latency_ms", json_of(report.latency_ms)},
-                    {"images_per_s", report.images_per_s},
-                    {"peak_memory_bytes", report.peak_memory_bytes}};
+  Json record{{"engine", report.engine},
+              {"version", report.version},
+              {"precision", report.precision},
+              {"kernels", report.kernels},
+              {"threads", report.threads},
+              {"streams", report.streams},
+              {"batches_at_once", report.batches_at_once},
+              {"batch", report.batch},
+              {"runs", report.runs},
+              {"load_ms", report.load_ms},
+              {"first_answer_ms", report.first_answer_ms},
+              {"pixels", report.pixels_on_gpu ? "gpu" : "cpu"},
+              {"jpeg_decoder", report.jpeg_decoder}};
+  for (const Stage& stage : kStages) {
+    record[std::string(stage.name) + "_ms"] = nullptr;
+  }
+  for (const StageReport& stage : report.stages) {
+    Json entry = json_of(stage.ms);
+    entry["images_per_s"] = stage.images_per_s;
+    record[std::string(stage.name) + "_ms"] = std::move(entry);
+  }
+  record["latency_ms"] = json_of(report.latency_ms);
+  record["images_per_s"] = report.images_per_s;
+  record["peak_memory_bytes"] = report.peak_memory_bytes;
   return record.dump() + "\n";
 }
 

@@ -3,8 +3,10 @@
 
 #include <chrono>
 #include <cstddef>
-#include <optional>
+#include <cstdint>
+#include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sources.hpp"
@@ -27,6 +29,14 @@ struct Percentiles {
 // Nearest rank; `samples` must not be empty.
 [[nodiscard]] Percentiles percentiles_of(std::vector<double> samples);
 
+// One of StageTimes over all batches.
+struct StageReport {
+  const char* name = "";  // as in JSON
+  const char* title = "";
+  Percentiles ms;
+  double images_per_s = 0;  // if this were all that there is, one batch after the other
+};
+
 struct BenchReport {
   std::string engine;
   std::string version;
@@ -34,23 +44,43 @@ struct BenchReport {
   std::string kernels;  // of the pixel core
   int threads = 0;      // as asked for; 0 for one a core
   int streams = 1;
+  int batches_at_once = 1;
   std::size_t batch = 1;
   std::size_t runs = 0;
   double load_ms = 0;
   double first_answer_ms = 0;  // after loading, first image to label
   bool pixels_on_gpu = false;
-  // Of a batch: read, decode, resize, normalise; and the network. Nothing where the engine does both.
-  std::optional<Percentiles> preprocess_ms;
-  std::optional<Percentiles> inference_ms;
-  Percentiles latency_ms;   // image to label
-  double images_per_s = 0;  // all streams together
+  std::string jpeg_decoder;  // cpu, or what the engine calls its own
+  // Of a batch, with `streams` of them at once; those that it goes through.
+  std::vector<StageReport> stages;
+  Percentiles latency_ms;   // image to label, likewise
+  double images_per_s = 0;  // all streams together, with `batches_at_once`
   std::int64_t peak_memory_bytes = 0;
 };
 
-// Sends `runs` batches of the images, over and over, from as many callers as there are streams. Throws ImageError for
-// an image that cannot be read.
+// Collects what the observer of a classifier is told.
+class StageLog {
+ public:
+  void add(const StageTimes& times) {
+    const std::lock_guard lock(mutex_);
+    batches_.push_back(times);
+  }
+  // What came since the last call.
+  [[nodiscard]] std::vector<StageTimes> take() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(batches_, {});
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<StageTimes> batches_;
+};
+
+// Sends `runs` batches of the images, over and over, from as many callers as there are streams; and once more, where
+// the classifier has more batches under way than that. `log` is what its observer fills. Throws ImageError for an image
+// that cannot be read.
 [[nodiscard]] BenchReport bench(const Classifier& classifier, const std::vector<NamedImage>& sources,
-                                const ClassifierOptions& options, std::size_t runs, double load_ms);
+                                const ClassifierOptions& options, std::size_t runs, double load_ms, StageLog& log);
 
 [[nodiscard]] std::string table_of(const BenchReport& report);
 [[nodiscard]] std::string json_of(const BenchReport& report);

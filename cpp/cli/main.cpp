@@ -4,10 +4,13 @@
 #include <algorithm>
 #include <clocale>
 #include <csignal>
+#include <deque>
 #include <exception>
+#include <future>
 #include <iostream>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -32,6 +35,7 @@ struct Arguments {
   std::string precision = "auto";
   std::string format = "table";
   std::string pixels = "auto";
+  std::string decode = "cpu";
   int bench = 0;
   bool json = false;
   bool verify = false;
@@ -71,9 +75,14 @@ void define(CLI::App& app, Arguments& arguments) {
   app.add_option("--pixels", arguments.pixels, "Where images are resized: auto takes the engine's GPU")
       ->check(CLI::IsMember({"auto", "cpu", "gpu"}))
       ->capture_default_str();
+  app.add_option("--decode", arguments.decode,
+                 "Who decodes JPEGs: nvjpeg takes the GPU, whose pixels differ a little; auto takes it where it is")
+      ->check(CLI::IsMember({"cpu", "nvjpeg", "auto"}))
+      ->capture_default_str();
   app.add_flag("--fast-decode", options.decode.fast, "Decode large JPEGs at a fraction of their size: other pixels");
   app.add_flag("--verify", arguments.verify, "Say whether this still is the model that was exported");
-  app.add_option("--bench", arguments.bench, "Time this many batches of the images")->check(CLI::PositiveNumber);
+  app.add_option("--bench", arguments.bench, "Time this many batches of the images, stage by stage")
+      ->check(CLI::PositiveNumber);
   app.set_version_flag("--version", version_text(), "Show the version, the engines and the pixel kernels");
   app.footer(
       "Exit codes: 0 done, 1 --verify did not hold, 2 an image, the model or an option cannot be used.\n"
@@ -121,21 +130,32 @@ int predict(const Classifier& classifier, const Arguments& arguments, const std:
   AnswerWriter writer(lines ? OutputFormat::jsonl : OutputFormat::table, std::cout);
   Progress progress(sources.size(), !(lines && isatty(STDOUT_FILENO) != 0));
   bool failed = false;
-  // As much as runs at once: answers appear as they come, and memory does not grow with the images.
-  const auto step =
-      static_cast<std::size_t>(arguments.options.batch_size) * static_cast<std::size_t>(arguments.options.streams);
-  for (std::size_t begin = 0; begin < sources.size() && std::cout; begin += step) {
-    const std::size_t end = std::min(sources.size(), step > sources.size() ? sources.size() : begin + step);
+  // Batches follow each other without a pause; their answers appear in order, as they come, and memory does not grow
+  // with the images.
+  const auto step = static_cast<std::size_t>(arguments.options.batch_size);
+  const auto most = static_cast<std::size_t>(classifier.batches_at_once());
+  std::deque<std::future<std::vector<Answer>>> running;
+  const auto send = [&](std::size_t begin) {
     std::vector<ImageSource> images;
-    for (std::size_t i = begin; i < end; ++i) {
+    for (std::size_t i = begin; i < sources.size() && i - begin < step; ++i) {
       images.push_back(sources[i].image());
     }
-    const std::vector<Answer> answers = classifier.classify(images);
-    for (std::size_t i = begin; i < end; ++i) {
-      failed = failed || std::holds_alternative<ImageError>(answers[i - begin]);
-      writer.write(sources[i].name(i), answers[i - begin]);
+    running.push_back(std::async(std::launch::async,
+                                 [&classifier, batch = std::move(images)] { return classifier.classify(batch); }));
+  };
+  std::size_t sent = 0;
+  for (std::size_t done = 0; done < sources.size() && std::cout;) {
+    for (; sent < sources.size() && running.size() < most; sent += std::min(step, sources.size() - sent)) {
+      send(sent);
     }
-    progress.at(end);
+    const std::vector<Answer> answers = running.front().get();
+    running.pop_front();
+    for (const Answer& answer : answers) {
+      failed = failed || std::holds_alternative<ImageError>(answer);
+      writer.write(sources[done].name(done), answer);
+      ++done;
+    }
+    progress.at(done);
   }
   progress.clear();
   writer.finish();
@@ -176,7 +196,12 @@ int run(const Arguments& arguments) {
   }
   const std::vector<NamedImage> sources = expand_sources(arguments.images, std::cin);
   const auto start = Clock::now();
-  const Classifier classifier = Classifier::load(arguments.model, arguments.options);
+  StageLog log;
+  ClassifierOptions options = arguments.options;
+  if (arguments.bench > 0) {
+    options.observer = [&log](const StageTimes& times) { log.add(times); };
+  }
+  const Classifier classifier = Classifier::load(arguments.model, options);
   const double load_ms = ms_since(start);
   int code = kDone;
   if (arguments.verify) {
@@ -184,7 +209,7 @@ int run(const Arguments& arguments) {
   }
   if (arguments.bench > 0) {
     const BenchReport report =
-        bench(classifier, sources, arguments.options, static_cast<std::size_t>(arguments.bench), load_ms);
+        bench(classifier, sources, arguments.options, static_cast<std::size_t>(arguments.bench), load_ms, log);
     std::cout << (arguments.json ? json_of(report) : table_of(report));
   } else if (code == kDone && !sources.empty()) {
     code = predict(classifier, arguments, sources);
@@ -235,6 +260,9 @@ int main(int count, char** texts) {
     arguments.options.pixels = arguments.pixels == "cpu"   ? PixelsOn::cpu
                                : arguments.pixels == "gpu" ? PixelsOn::gpu
                                                            : PixelsOn::automatic;
+    arguments.options.jpeg_decoder = arguments.decode == "cpu"      ? JpegDecoder::cpu
+                                     : arguments.decode == "nvjpeg" ? JpegDecoder::nvjpeg
+                                                                    : JpegDecoder::automatic;
     if (arguments.bench > 0 && arguments.images.empty()) {
       throw InputError("--bench needs images", {}, "files, folders, or -");
     }

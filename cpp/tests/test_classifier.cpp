@@ -1,130 +1,21 @@
 // The classifier over an engine that counts and computes by a formula, so that sanitizers see all of it; and, where
 // this build has an engine, over tiny.onnx.
 //   test_classifier GOLDEN_FOLDER
-#include <atomic>
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
-#include <numeric>
 #include <thread>
 
 #include "check.hpp"
-#include "golden.hpp"
+#include "engines.hpp"
+#include "golden_sources.hpp"
 #include "vitrify/classifier.hpp"
 
 namespace {
 
 using namespace vitrify;
 using namespace vitrify::test;
-
-// Each logit is the mean of a stretch of the tensor.
-class MeansEngine final : public Engine {
- public:
-  explicit MeansEngine(const ModelSpec& spec) : size_(spec.tensor_size()), classes_(spec.labels.size()) {}
-
-  void infer(const float* tensors, std::size_t count, float* logits) override {
-    largest_batch = std::max(largest_batch.load(), count);
-    for (std::size_t i = 0; i < count * classes_; ++i) {
-      const float* stretch = tensors + i / classes_ * size_ + i % classes_ * (size_ / classes_);
-      logits[i] = std::accumulate(stretch, stretch + size_ / classes_, 0.0F) / static_cast<float>(size_ / classes_);
-    }
-  }
-  [[nodiscard]] std::string name() const override { return "means"; }
-  [[nodiscard]] std::string version() const override { return "1"; }
-
-  std::atomic<std::size_t> largest_batch{0};
-
- private:
-  std::size_t size_;
-  std::size_t classes_;
-};
-
-// Prepares images itself, as an engine on a GPU does, by turning them upright and giving them to the CPU core.
-class PreparingEngine final : public Engine {
- public:
-  explicit PreparingEngine(const ModelSpec& spec) : spec_(spec), means_(spec) {}
-
-  void infer(const float* tensors, std::size_t count, float* logits) override { means_.infer(tensors, count, logits); }
-  [[nodiscard]] bool prepares_images() const noexcept override { return true; }
-
-  void infer_images(const std::vector<StoredImage>& images, const Decode& decode, float* logits) override {
-    std::vector<std::vector<std::uint8_t>> pixels;
-    std::vector<std::uint8_t*> places;
-    for (const StoredImage& image : images) {
-      pixels.emplace_back(3 * static_cast<std::size_t>(image.size.width) * static_cast<std::size_t>(image.size.height));
-      places.push_back(pixels.back().data());
-    }
-    decode(places);
-    std::vector<float> tensor(spec_.tensor_size());
-    for (std::size_t i = 0; i < images.size(); ++i) {
-      const Image image = upright(images[i], pixels[i]);
-      preprocess_rgb(image.rgb.data(), image.size, spec_.preprocess, tensor.data());
-      means_.infer(tensor.data(), 1, logits + i * spec_.labels.size());
-    }
-  }
-
-  [[nodiscard]] std::string name() const override { return "preparing"; }
-  [[nodiscard]] std::string version() const override { return "1"; }
-
- private:
-  // EXIF 2.32, tag 0x0112: where the upright image's row 0 and column 0 are in the stored one.
-  static Image upright(const StoredImage& stored, const std::vector<std::uint8_t>& rgb) {
-    const int o = stored.orientation;
-    const Size from = stored.size;
-    Image image{o >= 5 ? Size{from.height, from.width} : from, std::vector<std::uint8_t>(rgb.size())};
-    for (int y = 0; y < image.size.height; ++y) {
-      for (int x = 0; x < image.size.width; ++x) {
-        int column = o >= 5 ? y : x;
-        int row = o >= 5 ? x : y;
-        column = o == 2 || o == 3 || o == 7 || o == 8 ? from.width - 1 - column : column;
-        row = o == 3 || o == 4 || o == 6 || o == 7 ? from.height - 1 - row : row;
-        std::copy_n(rgb.begin() + 3 * (row * from.width + column), 3,
-                    image.rgb.begin() + 3 * (y * image.size.width + x));
-      }
-    }
-    return image;
-  }
-
-  ModelSpec spec_;
-  MeansEngine means_;
-};
-
-// The same logits whatever comes in.
-class FixedEngine final : public Engine {
- public:
-  explicit FixedEngine(std::vector<float> logits) : logits_(std::move(logits)) {}
-  void infer(const float* /*tensors*/, std::size_t count, float* logits) override {
-    for (std::size_t i = 0; i < count; ++i) {
-      std::copy(logits_.begin(), logits_.end(), logits + i * logits_.size());
-    }
-  }
-  [[nodiscard]] std::string name() const override { return "fixed"; }
-  [[nodiscard]] std::string version() const override { return "1"; }
-
- private:
-  std::vector<float> logits_;
-};
-
-std::vector<ImageSource> sources_of(const std::filesystem::path& folder) {
-  std::vector<std::string> paths;
-  for (const char* name : {"images", "hostile"}) {
-    for (const auto& entry : std::filesystem::directory_iterator(folder / name)) {
-      paths.push_back(entry.path().string());
-    }
-  }
-  paths.emplace_back("nowhere.jpg");
-  std::sort(paths.begin(), paths.end());
-  std::vector<ImageSource> sources;
-  for (const std::string& path : paths) {
-    sources.push_back(ImageSource::file(path));
-  }
-  return sources;
-}
-
-bool same(const Prediction& one, const Prediction& other) {
-  return one.logits == other.logits && one.top.size() == other.top.size() && one.top[0].label == other.top[0].label;
-}
 
 // A batch gives for each image what the image alone gives, and unreadable ones disturb nobody.
 void test_batches(const std::filesystem::path& folder, const ModelSpec& spec) {
@@ -153,50 +44,6 @@ void test_batches(const std::filesystem::path& folder, const ModelSpec& spec) {
   CHECK(failed > 20 && failed < sources.size() / 2, std::to_string(failed) + " unreadable images");
   CHECK(counted.largest_batch == 5, "the batch size");
   CHECK(classifier.classify(std::vector<ImageSource>{}).empty(), "no images");
-}
-
-// Where the engine prepares the images, every answer is the same, and so is every error.
-void test_images_on_the_engine(const std::filesystem::path& folder, const ModelSpec& spec) {
-  ClassifierOptions options;
-  options.threads = 3;
-  options.pixels = PixelsOn::cpu;
-  const Classifier on_cpu(spec, std::make_unique<PreparingEngine>(spec), options);
-  options.pixels = PixelsOn::automatic;
-  const Classifier on_engine(spec, std::make_unique<PreparingEngine>(spec), options);
-  CHECK(on_engine.pixels_on_gpu() && !on_cpu.pixels_on_gpu(), "who prepares");
-  std::vector<ImageSource> sources = sources_of(folder);
-  const std::vector<std::uint8_t> pixels(3 * 50 * 40, 77);
-  sources.push_back(ImageSource::rgb(pixels.data(), {50, 40}));
-  sources.push_back(ImageSource::rgb(pixels.data(), {0, 40}));
-  const std::vector<Answer> expected = on_cpu.classify(sources);
-  const std::vector<Answer> answers = on_engine.classify(sources);
-  for (std::size_t i = 0; i < sources.size(); ++i) {
-    const auto* one = std::get_if<Prediction>(&answers[i]);
-    const auto* other = std::get_if<Prediction>(&expected[i]);
-    CHECK((one == nullptr) == (other == nullptr), "image " + std::to_string(i));
-    if (one != nullptr && other != nullptr) {
-      CHECK(same(*one, *other), "logits of image " + std::to_string(i));
-    } else if (one == nullptr && other == nullptr) {
-      CHECK(std::string(std::get<ImageError>(answers[i]).what()) == std::get<ImageError>(expected[i]).what(),
-            "error of image " + std::to_string(i));
-    }
-  }
-  options.decode.fast = true;
-  CHECK(!Classifier(spec, std::make_unique<PreparingEngine>(spec), options).pixels_on_gpu(),
-        "fast decoding is the CPU's");
-  options.pixels = PixelsOn::gpu;
-  for (const bool fast : {true, false}) {
-    options.decode.fast = fast;
-    try {
-      if (fast) {
-        const Classifier refused(spec, std::make_unique<PreparingEngine>(spec), options);
-      } else {
-        const Classifier refused(spec, std::make_unique<MeansEngine>(spec), options);
-      }
-      CHECK(false, "pixels on a GPU that cannot be were accepted");
-    } catch (const OptionError&) {
-    }
-  }
 }
 
 void test_kinds_of_source(const std::filesystem::path& folder, const ModelSpec& spec) {
@@ -355,7 +202,6 @@ int main(int count, char** arguments) {
   const std::filesystem::path folder = arguments[1];
   const ModelSpec spec = read_spec((folder / "tiny.onnx").string());
   test_batches(folder, spec);
-  test_images_on_the_engine(folder, spec);
   test_kinds_of_source(folder, spec);
   test_threads(folder, spec);
   test_labels(spec);

@@ -1,101 +1,160 @@
 // The arithmetic of the GPU's preprocessing, run on the CPU tile by tile as a block of threads runs it, equals the CPU
-// core to the last bit.
+// core to the last bit, though no more than the window that the plan asks for was decoded.
+//   test_cuda GOLDEN_FOLDER
 #include <algorithm>
 #include <cstring>
 
 #include "check.hpp"
 #include "cuda_cases.hpp"
-#include "tile.hpp"
+#include "reader.hpp"
+#include "tiles.hpp"
+#ifdef VITRIFY_JPEG
+#include "make_jpeg.hpp"
+#endif
 
 namespace {
 
 using namespace vitrify;
 using namespace vitrify::cuda;
 
-// preprocess.cu's kernel for one image, a tile after the other.
-std::vector<float> run(const Job& job, const Plan& plan, const std::uint8_t* pixels, const Table& table,
-                       const Preprocess& spec) {
-  const int width = spec.crop.width;
-  const int height = spec.crop.height;
-  const std::size_t plane = static_cast<std::size_t>(width) * static_cast<std::size_t>(height);
-  const std::int32_t* numbers = plan.numbers.data();
-  const bool along_x = !job.vertical_first;
-  const Axis& one = along_x ? job.x : job.y;
-  const Axis& two = along_x ? job.y : job.x;
-  std::vector<float> out(3 * plane);
-  for (int tile_y = 0; tile_y < height; tile_y += kTileHeight) {
-    for (int tile_x = 0; tile_x < width; tile_x += kTileWidth) {
-      std::vector<std::uint8_t> middle(kChunk * kTileWidth * 3);
-      std::vector<Sums> sums(kTileWidth * kTileHeight);
-      const int x0 = tile_x - job.x.to;
-      const int y0 = tile_y - job.y.to;
-      const int x_begin = std::max(x0, 0);
-      const int x_end = std::min(x0 + kTileWidth, job.x.outputs);
-      const int y_begin = std::max(y0, 0);
-      const int y_end = std::min(y0 + kTileHeight, job.y.outputs);
-      if (x_begin < x_end && y_begin < y_end) {
-        const int one_begin = along_x ? x_begin : y_begin;
-        const int one_end = along_x ? x_end : y_end;
-        const Lines lines = lines_of(two, numbers, along_x ? y_begin : x_begin, along_x ? y_end : x_end);
-        for (int chunk = lines.begin; chunk < lines.end; chunk += kChunk) {
-          const int chunk_end = std::min(chunk + kChunk, lines.end);
-          for (int line = chunk; line < chunk_end; ++line) {
-            for (int output = one_begin; output < one_end; ++output) {
-              resample(line_of(job, pixels, along_x, line), one, numbers, output,
-                       &middle[static_cast<std::size_t>((line - chunk) * kTileWidth + output - one_begin) * 3]);
-            }
-          }
-          for (int y = y_begin; y < y_end; ++y) {
-            for (int x = x_begin; x < x_end; ++x) {
-              const int mine = (along_x ? x : y) - one_begin;
-              accumulate(sums[static_cast<std::size_t>((y - y0) * kTileWidth + x - x0)], two, numbers, along_x ? y : x,
-                         chunk, chunk_end, &middle[static_cast<std::size_t>(mine) * 3], kTileWidth * 3);
-            }
-          }
+bool same(const std::vector<float>& one, const std::vector<float>& other) {
+  return one.size() == other.size() && std::memcmp(one.data(), other.data(), one.size() * sizeof(float)) == 0;
+}
+
+std::string named(const std::string& image, int orientation, const Preprocess& spec) {
+  return image + ", orientation " + std::to_string(orientation) + ", rule " +
+         std::to_string(static_cast<int>(spec.resize_rule)) + ", filter " +
+         std::to_string(static_cast<int>(spec.interpolation));
+}
+
+bool inside(const Window& window, Size stored) {
+  return window.column >= 0 && window.row >= 0 && window.size.width > 0 && window.size.height > 0 &&
+         window.column + window.size.width <= stored.width && window.row + window.size.height <= stored.height;
+}
+
+void test_windows() {
+  const auto cases = test::cuda_cases(64);
+  std::size_t smaller = 0;
+  for (const Preprocess& spec : test::cuda_specs()) {
+    const Table table = normalised(spec);
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      const test::CudaCase& one = cases[i];
+      const std::vector<float> expected = test::cpu_tensor(one, spec);
+      for (const bool whole : {false, true}) {
+        if (whole && i % 4 != 0) {
+          continue;
         }
-      }
-      for (int row = tile_y; row < std::min(tile_y + kTileHeight, height); ++row) {
-        for (int column = tile_x; column < std::min(tile_x + kTileWidth, width); ++column) {
-          const int x = column - job.x.to;
-          const int y = row - job.y.to;
-          std::uint8_t rgb[3] = {spec.fill[0], spec.fill[1], spec.fill[2]};
-          if (x >= 0 && x < job.x.outputs && y >= 0 && y < job.y.outputs) {
-            sums[static_cast<std::size_t>((y - y0) * kTileWidth + x - x0)].store(rgb);
-          }
-          for (std::size_t c = 0; c < 3; ++c) {
-            out[c * plane + static_cast<std::size_t>(row * width + column)] = table[c][rgb[c]];
-          }
-        }
+        Plan plan;
+        const Window window = plan.add(one.stored.size, one.orientation, spec, whole);
+        const std::string name = named("case " + std::to_string(i), one.orientation, spec);
+        CHECK(inside(window, one.stored.size), name);
+        const std::vector<std::uint8_t> pixels = test::cut(one.stored, window);
+        CHECK(pixels.size() <= plan.pixel_bytes && (!whole || pixels.size() == one.stored.rgb.size()), name);
+        smaller += pixels.size() < one.stored.rgb.size() ? 1 : 0;
+        CHECK(same(test::run_tiles(plan.jobs[0], plan.numbers, pixels.data(), table, spec), expected), name);
       }
     }
   }
-  return out;
+  CHECK(smaller > 400, std::to_string(smaller) + " windows are smaller than their images");
+  std::printf("%zu images, %zu specs\n", cases.size(), test::cuda_specs().size());
+}
+
+// A window is what the CPU's pipeline asks its decoder for.
+void test_window_of_the_cpu() {
+  for (const Preprocess& spec : test::cuda_specs()) {
+    for (const Size size : {Size{640, 480}, Size{300, 900}, Size{37, 36}, Size{36, 36}, Size{20, 10}}) {
+      const Size resized = resized_size(size, spec);
+      const pixels::Placement x = pixels::place(resized.width, spec.crop.width);
+      const pixels::Placement y = pixels::place(resized.height, spec.crop.height);
+      const pixels::Pipeline pipeline(size, resized, x.from, y.from, spec.interpolation);
+      Plan plan;
+      const Window window = plan.add(size, pixels::kUpright, spec);
+      CHECK(window.column == pipeline.input_columns().begin && window.size.width == pipeline.input_columns().size() &&
+                window.row == pipeline.input_rows().begin && window.size.height == pipeline.input_rows().size(),
+            named(std::to_string(size.width) + "x" + std::to_string(size.height), 1, spec));
+    }
+  }
+}
+
+// Several images of a plan lie beside each other and none in the other's way.
+void test_batch() {
+  const auto cases = test::cuda_cases(40);
+  const Preprocess spec = test::cuda_specs()[12];
+  Plan plan;
+  std::vector<Window> windows;
+  for (const test::CudaCase& one : cases) {
+    windows.push_back(plan.add(one.stored.size, one.orientation, spec));
+  }
+  std::vector<std::uint8_t> pixels(plan.pixel_bytes, 0xA5);
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    const std::vector<std::uint8_t> window = test::cut(cases[i].stored, windows[i]);
+    std::copy(window.begin(), window.end(), pixels.begin() + static_cast<std::ptrdiff_t>(windows[i].at));
+  }
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    CHECK(same(test::run_tiles(plan.jobs[i], plan.numbers, pixels.data(), normalised(spec), spec),
+               test::cpu_tensor(cases[i], spec)),
+          "image " + std::to_string(i) + " of a batch");
+  }
+}
+
+// Encoded images, whose decoders leave out what is beside the window.
+void test_encoded(const std::string& name, const std::vector<std::uint8_t>& bytes, int& turn) {
+  const auto specs = test::cuda_specs();
+  const auto whole = pixels::open(bytes.data(), bytes.size(), {});
+  Image stored{whole->size(), {}};
+  const std::size_t stride = 3 * static_cast<std::size_t>(stored.size.width);
+  whole->read({0, stored.size.width}, {0, stored.size.height},
+              [&](const std::uint8_t* row, int) { stored.rgb.insert(stored.rgb.end(), row, row + stride); });
+  for (int orientation = 1; orientation <= 8; ++orientation) {
+    const Preprocess& spec = specs[static_cast<std::size_t>(turn++) % specs.size()];
+    Plan plan;
+    const Window window = plan.add(stored.size, orientation, spec);
+    std::vector<std::uint8_t> pixels;
+    const auto reader = pixels::open(bytes.data(), bytes.size(), {});
+    reader->read({window.column, window.column + window.size.width}, {window.row, window.row + window.size.height},
+                 [&](const std::uint8_t* row, int first) {
+                   const std::uint8_t* begin = row + 3 * (window.column - first);
+                   pixels.insert(pixels.end(), begin, begin + 3 * static_cast<std::ptrdiff_t>(window.size.width));
+                 });
+    CHECK(pixels == test::cut(stored, window), "decoding " + named(name, orientation, spec));
+    CHECK(same(test::run_tiles(plan.jobs[0], plan.numbers, pixels.data(), normalised(spec), spec),
+               test::cpu_tensor({stored, orientation}, spec)),
+          named(name, orientation, spec));
+  }
 }
 
 }  // namespace
 
-int main() {
-  const auto cases = test::cuda_cases(60);
-  for (const Preprocess& spec : test::cuda_specs()) {
-    const Table table = normalised(spec);
-    Plan plan;
-    std::vector<std::size_t> places;
-    for (const test::CudaCase& one : cases) {
-      places.push_back(plan.add(one.stored.size, one.orientation, spec));
-    }
-    std::vector<std::uint8_t> pixels(plan.pixel_bytes);
-    for (std::size_t i = 0; i < cases.size(); ++i) {
-      std::copy(cases[i].stored.rgb.begin(), cases[i].stored.rgb.end(),
-                pixels.begin() + static_cast<std::ptrdiff_t>(places[i]));
-    }
-    for (std::size_t i = 0; i < cases.size(); ++i) {
-      const std::vector<float> expected = test::cpu_tensor(cases[i], spec);
-      const std::vector<float> tensor = run(plan.jobs[i], plan, pixels.data(), table, spec);
-      CHECK(std::memcmp(tensor.data(), expected.data(), expected.size() * sizeof(float)) == 0,
-            "case " + std::to_string(i) + ", rule " + std::to_string(static_cast<int>(spec.resize_rule)) + ", filter " +
-                std::to_string(static_cast<int>(spec.interpolation)));
+int main(int count, char** arguments) {
+  if (count != 2) {
+    std::fprintf(stderr, "usage: test_cuda GOLDEN_FOLDER\n");
+    return 2;
+  }
+  test_windows();
+  test_window_of_the_cpu();
+  test_batch();
+  int turn = 0;
+  int images = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(arguments[1]) / "images")) {
+    const auto bytes = test::read_file(entry.path());
+    if (can_decode(format_of(bytes.data(), bytes.size()))) {
+      test_encoded(entry.path().filename().string(), bytes, turn);
+      ++images;
     }
   }
-  std::printf("%zu images, %zu specs\n", cases.size(), test::cuda_specs().size());
+  CHECK(images > 5, "images to decode");
+#ifdef VITRIFY_JPEG
+  for (const auto& [horizontal, vertical] : {std::pair{1, 1}, {2, 1}, {1, 2}, {2, 2}, {4, 1}}) {
+    for (const bool progressive : {false, true}) {
+      for (const Size size : {Size{511, 300}, Size{129, 640}, Size{400, 401}}) {
+        const test::JpegKind kind{horizontal, vertical, false, progressive, 3};
+        test_encoded("JPEG " + std::to_string(horizontal) + "x" + std::to_string(vertical),
+                     test::make_jpeg(test::scene(size, static_cast<unsigned>(turn)), kind), turn);
+        ++images;
+      }
+    }
+  }
+#endif
+  std::printf("%d encoded images\n", images);
   return test::check_result();
 }

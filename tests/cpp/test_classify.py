@@ -107,6 +107,9 @@ def test_bench(program: Path) -> None:
         assert report["runs"] == 20
         assert report["latency_ms"]["p50"] >= report["inference_ms"]["p50"] > 0
         assert report["images_per_s"] > 0
+        assert report["decode_ms"]["images_per_s"] > 0  # reading, decoding and resizing: all on the CPU
+        assert report["copy_ms"] is None
+        assert report["jpeg_decoder"] == "cpu"
         assert report["peak_memory_bytes"] > 1 << 20
     out, _ = classify(program, TINY, IMAGE, "--bench", "5")
     assert "image to label" in out
@@ -123,6 +126,8 @@ def test_bench(program: Path) -> None:
         ([TINY, IMAGE, "-k", "0"], "top_k"),
         ([TINY, IMAGE, "--batch-size", "0"], "batch_size"),
         ([TINY, IMAGE, "--streams", "many"], "streams"),
+        ([TINY, IMAGE, "--decode", "nvjpeg"], "nvJPEG cannot decode"),
+        ([TINY, IMAGE, "--decode", "gpu"], "decode"),
         ([TINY, IMAGE, "--unknown"], "--unknown"),
         ([TINY, "--bench", "3"], "--bench needs images"),
         ([TINY, ""], "the name of an image is empty"),

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,7 +21,7 @@
 
 namespace vitrify {
 
-// Where images are resized, cropped and normalised; they are decoded on the CPU. The tensors are the same.
+// Where images are resized, cropped and normalised. The tensors are the same.
 enum class PixelsOn : std::uint8_t { automatic, cpu, gpu };
 
 struct ClassifierOptions {
@@ -37,6 +38,10 @@ struct ClassifierOptions {
   DecodeOptions decode;
   // Unset, on the GPU where the engine runs on one.
   PixelsOn pixels = PixelsOn::automatic;
+  JpegDecoder jpeg_decoder = JpegDecoder::cpu;
+  // Is told of every batch of `classify`, by the thread that ran it; several threads may call it at once. Measuring
+  // costs a few microseconds a batch.
+  std::function<void(const StageTimes& times)> observer;
 };
 
 // One image, as a file, as encoded bytes or as pixels. Memory is the caller's and must outlive the call.
@@ -100,7 +105,7 @@ class VITRIFY_API Classifier {
   // One image. Throws ImageError or RuntimeFailureError.
   [[nodiscard]] Prediction classify(const ImageSource& image) const;
 
-  // Any number of images, an answer for each in order, `batch_size` in an inference, `streams` inferences at once.
+  // Any number of images, an answer for each in order, `batch_size` in an inference, `batches_at_once` of them.
   // Throws RuntimeFailureError.
   [[nodiscard]] std::vector<Answer> classify(const std::vector<ImageSource>& images) const;
 
@@ -124,13 +129,16 @@ class VITRIFY_API Classifier {
   [[nodiscard]] const Engine& engine() const noexcept;
   // Whether the engine prepares the images.
   [[nodiscard]] bool pixels_on_gpu() const noexcept;
+  // Batches that `classify` has under way: `streams`, and where a GPU infers as many again, which are decoded while
+  // those are on the GPU.
+  [[nodiscard]] int batches_at_once() const noexcept;
   // What the network computes in.
   [[nodiscard]] Precision precision() const noexcept;
 
  private:
   struct State;
   void classify_on_engine(const std::vector<ImageSource>& images, std::vector<std::optional<ImageError>>& failures,
-                          std::vector<float>& logits) const;
+                          std::vector<float>& logits, StageTimes* times) const;
   void classify_batch(const std::vector<ImageSource>& images, std::size_t begin, std::size_t end,
                       std::vector<Answer>& answers) const;
   std::unique_ptr<State> state_;

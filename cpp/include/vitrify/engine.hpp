@@ -17,6 +17,11 @@ namespace vitrify {
 enum class LogSeverity : std::uint8_t { internal_error, error, warning, info, verbose };
 using LogSink = std::function<void(LogSeverity severity, const char* text)>;
 
+// What decodes JPEGs where a GPU prepares the images. nvJPEG's pixels differ a little from libjpeg-turbo's, which are
+// those of training, so that it is used only where it is asked for: docs/explanation/pixels.md has the drift.
+// `automatic` takes it where the build and the GPU have it.
+enum class JpegDecoder : std::uint8_t { cpu, nvjpeg, automatic };
+
 struct EngineOptions {
   Precision precision = Precision::fp32;
   // Threads of all inferences together; 0 for one a core.
@@ -29,12 +34,35 @@ struct EngineOptions {
   // Takes what the engine's library has to say; without it, its last error is part of the exception, and the rest is
   // lost.
   LogSink log;
+  JpegDecoder jpeg_decoder = JpegDecoder::cpu;
 };
 
-// An image whose header was read: its size as stored, and EXIF's orientation, 1 to 8.
+// An image whose header was read and whose limits were checked.
 struct StoredImage {
+  Size size;            // as stored
+  int orientation = 1;  // EXIF's, 1 to 8
+  // The encoded file, where it is a JPEG of the plain kind: baseline, 8 bits, grey or YCbCr, complete. Else null.
+  const std::uint8_t* jpeg = nullptr;
+  std::size_t jpeg_bytes = 0;
+};
+
+// Milliseconds that the stages of one batch took; 0 for a stage that it did not go through.
+struct StageTimes {
+  double decode = 0;      // reading files and decoding on the CPU, which without a GPU resizes and normalises too
+  double wait = 0;        // for a stream of the GPU that is free
+  double nvjpeg = 0;      // decoding on the GPU, after the CPU has parsed the files
+  double copy = 0;        // pixels to the GPU
+  double preprocess = 0;  // resizing, cropping and normalising on the GPU
+  double inference = 0;   // the network, its tensors' copies included
+  double post = 0;        // logits to labels
+};
+
+// The part of a stored image that an engine reads, and where it wants it.
+struct PixelWindow {
+  std::uint8_t* rgb = nullptr;  // [size.height, size.width, 3], rows without padding
+  int column = 0;               // of the stored image, the window's first
+  int row = 0;
   Size size;
-  int orientation = 1;
 };
 
 // An open network. It may be called from any number of threads; more than `streams` of them wait for each other.
@@ -52,11 +80,16 @@ class VITRIFY_API Engine {
   // Whether the engine resizes, crops and normalises images itself, to the CPU core's tensors bit by bit.
   [[nodiscard]] virtual bool prepares_images() const noexcept { return false; }
 
-  // Runs images that the engine prepares. `decode` gets a place for each, to write 8-bit RGB to as it is stored, rows
-  // without padding; `logits` is [images, labels]. Throws RuntimeFailureError, ImageError for a size that cannot be
-  // resized, and what `decode` throws.
-  using Decode = std::function<void(const std::vector<std::uint8_t*>& places)>;
-  virtual void infer_images(const std::vector<StoredImage>& images, const Decode& decode, float* logits);
+  // Runs images that the engine prepares. `decode` gets a window for each, to write its 8-bit RGB to as it is stored;
+  // a window without memory belongs to an image that the engine decodes itself. `logits` is [images, labels]; `times`,
+  // where it is not null, gets what the engine's stages took. Throws RuntimeFailureError, ImageError for a size that
+  // cannot be resized, and what `decode` throws.
+  using Decode = std::function<void(const std::vector<PixelWindow>& windows)>;
+  virtual void infer_images(const std::vector<StoredImage>& images, const Decode& decode, float* logits,
+                            StageTimes* times = nullptr);
+
+  // What decodes JPEGs on the GPU, such as "nvjpeg, hardware"; empty where the CPU decodes every image.
+  [[nodiscard]] virtual std::string jpeg_decoder() const { return {}; }
 
   // Such as "openvino" and "2026.4.1".
   [[nodiscard]] virtual std::string name() const = 0;

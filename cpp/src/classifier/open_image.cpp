@@ -53,7 +53,12 @@ void OpenImage::named(Work work) const {
 void OpenImage::open(const ImageSource& source, const DecodeLimits& limits) {
   const auto read_header = [&](const std::uint8_t* data, std::size_t size) {
     reader_ = pixels::open(data, size, limits);
-    stored_ = {reader_->size(), reader_->orientation()};
+    stored_.size = reader_->size();
+    stored_.orientation = reader_->orientation();
+    if (reader_->is_plain_jpeg()) {
+      stored_.jpeg = data;
+      stored_.jpeg_bytes = size;
+    }
   };
   std::visit(
       [&](const auto& value) {
@@ -70,7 +75,7 @@ void OpenImage::open(const ImageSource& source, const DecodeLimits& limits) {
                              std::to_string(value.size.width) + " x " + std::to_string(value.size.height));
           }
           rgb_ = value.rgb;
-          stored_ = {value.size, pixels::kUpright};
+          stored_.size = value.size;
         }
       },
       source.value());
@@ -89,18 +94,23 @@ void OpenImage::preprocess(const Preprocess& rules, bool fast, float* out) {
   named([&] { pixels::preprocess(*reader_, rules, fast, out); });
 }
 
-void OpenImage::decode(std::uint8_t* rgb) {
-  const std::size_t row = 3 * static_cast<std::size_t>(stored_.size.width);
+void OpenImage::decode(const PixelWindow& window) {
+  const std::size_t bytes = 3 * static_cast<std::size_t>(window.size.width);
+  const pixels::Range columns{window.column, window.column + window.size.width};
+  const pixels::Range rows{window.row, window.row + window.size.height};
+  std::uint8_t* out = window.rgb;
+  const auto copy = [&](const std::uint8_t* line, int first_column) {
+    std::memcpy(out, line + 3 * static_cast<std::size_t>(columns.begin - first_column), bytes);
+    out += bytes;
+  };
   if (rgb_ != nullptr) {
-    std::memcpy(rgb, rgb_, row * static_cast<std::size_t>(stored_.size.height));
+    const std::size_t stride = 3 * static_cast<std::size_t>(stored_.size.width);
+    for (int y = rows.begin; y < rows.end; ++y) {
+      copy(rgb_ + static_cast<std::size_t>(y) * stride, 0);
+    }
     return;
   }
-  named([&] {
-    reader_->read({0, stored_.size.width}, {0, stored_.size.height}, [&](const std::uint8_t* line, int /*column*/) {
-      std::memcpy(rgb, line, row);
-      rgb += row;
-    });
-  });
+  named([&] { reader_->read(columns, rows, copy); });
 }
 
 }  // namespace vitrify::classifier

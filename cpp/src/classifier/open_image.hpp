@@ -25,8 +25,8 @@ class OpenImage {
   // Decodes and prepares it on the CPU, to [3, crop.height, crop.width]. Once only. Throws ImageError.
   void preprocess(const Preprocess& rules, bool fast, float* out);
 
-  // Writes [height, width, 3] as stored. Once only. Throws ImageError.
-  void decode(std::uint8_t* rgb);
+  // Decodes the window's rows and columns. Once only. Throws ImageError.
+  void decode(const PixelWindow& window);
 
  private:
   template <typename Work>

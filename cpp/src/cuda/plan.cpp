@@ -1,3 +1,4 @@
+#include <numeric>
 #include <utility>
 
 #include "coefficients.hpp"
@@ -18,32 +19,40 @@ std::int32_t append(std::vector<std::int32_t>& numbers, const std::vector<std::i
   return at;
 }
 
-Axis axis_of(int input, int resized, int crop, Interpolation interpolation, std::vector<std::int32_t>& numbers) {
-  const pixels::Placement placement = pixels::place(resized, crop);
-  const int begin = placement.from.begin;
-  const int end = placement.from.end;
-  pixels::Coefficients table;
+// The weights of the outputs that the crop keeps.
+pixels::Coefficients weights_of(int input, int resized, pixels::Range outputs, Interpolation interpolation) {
   if (interpolation != Interpolation::nearest && input != resized) {
-    table = pixels::make_coefficients(input, resized, begin, end, interpolation);
+    return pixels::make_coefficients(input, resized, outputs.begin, outputs.end, interpolation);
+  }
+  // One weight of 1: the sum's rounding leaves a pixel as it is.
+  const auto count = static_cast<std::size_t>(outputs.size());
+  pixels::Coefficients table{1, {}, std::vector<int>(count, 1), std::vector<std::int32_t>(count, kOne)};
+  if (interpolation == Interpolation::nearest) {
+    table.first = pixels::nearest_inputs(input, resized, outputs.begin, outputs.end);
   } else {
-    // One weight of 1: the sum's rounding leaves a pixel as it is.
-    const auto outputs = static_cast<std::size_t>(end - begin);
-    table.taps = 1;
-    table.count.assign(outputs, 1);
-    table.weights.assign(outputs, kOne);
-    if (interpolation == Interpolation::nearest) {
-      table.first = pixels::nearest_inputs(input, resized, begin, end);
-    } else {
-      for (int output = begin; output < end; ++output) {
-        table.first.push_back(output);
-      }
-    }
+    table.first.resize(count);
+    std::iota(table.first.begin(), table.first.end(), outputs.begin);
+  }
+  return table;
+}
+
+// Adds an axis of the upright image, and gives the inputs that it reads; of `whole` images, all.
+Axis add_axis(int input, int resized, int crop, Interpolation interpolation, bool whole, pixels::Range& inputs,
+              std::vector<std::int32_t>& numbers) {
+  const pixels::Placement placement = pixels::place(resized, crop);
+  pixels::Coefficients table = weights_of(input, resized, placement.from, interpolation);
+  inputs = whole ? pixels::Range{0, input} : pixels::Range{table.input_begin(), table.input_end()};
+  for (int& first : table.first) {
+    first -= inputs.begin;
   }
   const std::int32_t first = append(numbers, table.first);
   const std::int32_t count = append(numbers, table.count);
   const std::int32_t weights = append(numbers, table.weights);
-  return {first, count, weights, table.taps, end - begin, placement.to};
+  return {first, count, weights, table.taps, placement.from.size(), placement.to};
 }
+
+// The same inputs, counted from the other end.
+pixels::Range mirrored(pixels::Range inputs, int input) { return {input - inputs.end, input - inputs.begin}; }
 
 }  // namespace
 
@@ -53,34 +62,40 @@ void Plan::clear() {
   pixel_bytes = 0;
 }
 
-std::size_t Plan::add(Size stored, int orientation, const Preprocess& spec) {
+Window Plan::add(Size stored, int orientation, const Preprocess& spec, bool whole) {
   // EXIF's orientations 5 to 8 exchange rows and columns; 2, 3, 7, 8 run from the right, 3, 4, 6, 7 from below, in
   // terms of the stored image's axes that they show: EXIF 2.32, tag 0x0112.
   const bool exchanged = orientation >= 5;
-  const Size upright = exchanged ? Size{stored.height, stored.width} : stored;
-  const Size resized = resized_size(upright, spec);
-  const std::int64_t row = 3 * std::int64_t{stored.width};
   const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
   const bool from_below = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
-  std::int64_t along = from_right ? -3 : 3;
-  std::int64_t down = from_below ? -row : row;
-
-  const std::size_t at = pixel_bytes;
+  const Size upright = exchanged ? Size{stored.height, stored.width} : stored;
+  const Size resized = resized_size(upright, spec);
   Job job{};
-  job.pixels =
-      static_cast<std::int64_t>(at) + (from_right ? row - 3 : 0) + (from_below ? row * (stored.height - 1) : 0);
-  if (exchanged) {
-    std::swap(along, down);
-  }
-  job.column_stride = along;
-  job.row_stride = down;
-  job.x = axis_of(upright.width, resized.width, spec.crop.width, spec.interpolation, numbers);
-  job.y = axis_of(upright.height, resized.height, spec.crop.height, spec.interpolation, numbers);
+  pixels::Range columns;
+  pixels::Range rows;
+  job.x = add_axis(upright.width, resized.width, spec.crop.width, spec.interpolation, whole, columns, numbers);
+  job.y = add_axis(upright.height, resized.height, spec.crop.height, spec.interpolation, whole, rows, numbers);
   job.vertical_first = pixels::vertical_comes_first(upright, resized, spec.interpolation);
+
+  // From here on in the stored image.
+  if (exchanged) {
+    std::swap(columns, rows);
+  }
+  columns = from_right ? mirrored(columns, stored.width) : columns;
+  rows = from_below ? mirrored(rows, stored.height) : rows;
+  const Window window{pixel_bytes, columns.begin, rows.begin, {columns.size(), rows.size()}};
+  const std::int64_t row = 3 * std::int64_t{window.size.width};
+  job.pixels = static_cast<std::int64_t>(window.at) + (from_right ? row - 3 : 0) +
+               (from_below ? row * (window.size.height - 1) : 0);
+  job.column_stride = from_right ? -3 : 3;
+  job.row_stride = from_below ? -row : row;
+  if (exchanged) {
+    std::swap(job.column_stride, job.row_stride);
+  }
   jobs.push_back(job);
-  const std::size_t bytes = static_cast<std::size_t>(row) * static_cast<std::size_t>(stored.height);
+  const std::size_t bytes = static_cast<std::size_t>(row) * static_cast<std::size_t>(window.size.height);
   pixel_bytes += (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  return at;
+  return window;
 }
 
 Table normalised(const Preprocess& spec) {

@@ -32,9 +32,9 @@ struct Axis {
   std::int32_t to;       // where they begin in the crop
 };
 
-// One image of a batch.
+// One image of a batch, of which a window is in memory.
 struct Job {
-  std::int64_t pixels;         // into the batch's pixels: the upright image's top left one, in bytes
+  std::int64_t pixels;         // into the batch's pixels: the upright window's top left one, in bytes
   std::int64_t row_stride;     // bytes from a pixel to the one below it
   std::int64_t column_stride;  // bytes from a pixel to the one on its right
   Axis x;
@@ -42,16 +42,25 @@ struct Job {
   bool vertical_first;
 };
 
+// The part of an image, as it is stored, that its crop is made of, and where it has to lie: [height, width, 3] bytes.
+struct Window {
+  std::size_t at;  // into the batch's pixels
+  int column;      // of the stored image, the window's first
+  int row;
+  Size size;
+};
+
 // A batch's jobs and tables, on the host; the tables are copied to the GPU as they are.
 struct Plan {
   std::vector<Job> jobs;
   std::vector<std::int32_t> numbers;
-  std::size_t pixel_bytes = 0;  // of all images, one behind the other, as they were added
+  std::size_t pixel_bytes = 0;  // of all windows, one behind the other, as they were added
 
   void clear();
-  // Adds an image as it is stored, [height, width, 3], which EXIF's `orientation` turns upright. Returns where its
-  // pixels have to lie. Throws ImageError for a size that cannot be resized.
-  std::size_t add(Size stored, int orientation, const Preprocess& spec);
+  // Adds an image of that size as it is stored, which EXIF's `orientation` turns upright. Returns the rows and columns
+  // that the resize reads, or, where the whole of it will be in memory, all. Throws ImageError for a size that cannot
+  // be resized.
+  Window add(Size stored, int orientation, const Preprocess& spec, bool whole = false);
 };
 
 // What every pixel becomes: [3][256] floats, by the CPU core's operations.

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "vitrify/error.hpp"
 
@@ -52,6 +53,9 @@ inline PinnedMemory pinned_memory(std::size_t bytes) {
 struct DestroyStream {
   void operator()(cudaStream_t stream) const noexcept { cudaStreamDestroy(stream); }
 };
+struct DestroyEvent {
+  void operator()(cudaEvent_t event) const noexcept { cudaEventDestroy(event); }
+};
 struct DestroyGraph {
   void operator()(cudaGraph_t graph) const noexcept { cudaGraphDestroy(graph); }
 };
@@ -59,6 +63,7 @@ struct DestroyExecutable {
   void operator()(cudaGraphExec_t graph) const noexcept { cudaGraphExecDestroy(graph); }
 };
 using Stream = std::unique_ptr<CUstream_st, DestroyStream>;
+using Event = std::unique_ptr<CUevent_st, DestroyEvent>;
 using Graph = std::unique_ptr<CUgraph_st, DestroyGraph>;
 using ExecutableGraph = std::unique_ptr<CUgraphExec_st, DestroyExecutable>;
 
@@ -68,6 +73,32 @@ inline Stream create_stream() {
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "CUDA makes no stream");
   return Stream(stream);
 }
+
+inline Event create_event(unsigned flags) {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, flags), "CUDA makes no event");
+  return Event(event);
+}
+
+// Points in a stream's work, and the time between them.
+class Marks {
+ public:
+  void mark(std::size_t index, cudaStream_t stream) {
+    while (events_.size() <= index) {
+      events_.push_back(create_event(cudaEventDefault));
+    }
+    check(cudaEventRecord(events_[index].get(), stream), "CUDA records no event");
+  }
+  // Both must have passed.
+  [[nodiscard]] double ms_between(std::size_t from, std::size_t to) const {
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, events_[from].get(), events_[to].get()), "CUDA measures no time");
+    return milliseconds;
+  }
+
+ private:
+  std::vector<Event> events_;
+};
 
 // Records what `work` gives a stream as one launch.
 template <typename Work>

@@ -45,7 +45,8 @@ const engines::Row& row_for(const std::string& path, const std::string& name) {
 
 }  // namespace
 
-void Engine::infer_images(const std::vector<StoredImage>& /*images*/, const Decode& /*decode*/, float* /*logits*/) {
+void Engine::infer_images(const std::vector<StoredImage>& /*images*/, const Decode& /*decode*/, float* /*logits*/,
+                          StageTimes* /*times*/) {
   throw RuntimeFailureError(name() + " does not prepare images");
 }
 

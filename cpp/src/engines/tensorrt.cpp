@@ -1,6 +1,7 @@
 // TensorRT 8.5 to 11 and TensorRT-RTX on an NVIDIA GPU.
 //
 // Here an engine is loaded and held to its manifest and its spec, and batches are dealt out to its workers.
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -8,6 +9,8 @@
 
 #include "cuda_memory.hpp"
 #include "engines.hpp"
+#include "gpu_jpeg.hpp"
+#include "image_stage.hpp"
 #include "manifest.hpp"
 #include "pool.hpp"
 #include "tensorrt_release.hpp"
@@ -119,6 +122,27 @@ int widest_profile(const nvinfer1::ICudaEngine& engine, Network& network) {
   return widest;
 }
 
+// What decodes JPEGs on the GPU; null where the CPU does.
+std::unique_ptr<GpuJpegs> gpu_jpegs(JpegDecoder choice) {
+  if (choice == JpegDecoder::cpu) {
+    return nullptr;
+  }
+#ifdef VITRIFY_NVJPEG
+  try {
+    return open_nvjpeg();
+  } catch (const DeviceError&) {
+    if (choice == JpegDecoder::nvjpeg) {
+      throw;
+    }
+  }
+#else
+  if (choice == JpegDecoder::nvjpeg) {
+    throw OptionError("this build has no nvJPEG", {}, {}, "decode on the CPU, or build where CMake finds nvJPEG");
+  }
+#endif
+  return nullptr;
+}
+
 class TensorRtEngine final : public Engine {
  public:
   TensorRtEngine(const std::string& path, const ModelSpec& spec, const EngineOptions& options)
@@ -135,11 +159,15 @@ class TensorRtEngine final : public Engine {
     engines_.push_back(deserialised(plan, path));
     network_ = network_of(*engines_.front(), spec, path);
     const int profile = widest_profile(*engines_.front(), network_);
+    jpegs_ = gpu_jpegs(options.jpeg_decoder);
     for (int i = 0; i < options.streams; ++i) {
       if (i > 0 && !kSharesProfiles) {
         engines_.push_back(deserialised(plan, path));
       }
       workers_.add(std::make_unique<Worker>(*engines_.back(), network_, preprocess_, profile));
+      for (int stage = 0; stage < 2; ++stage) {  // one to be filled while the other one is inferred
+        stages_.add(std::make_unique<ImageStage>(preprocess_, jpegs_ ? jpegs_->decoder() : nullptr));
+      }
     }
   }
 
@@ -151,19 +179,25 @@ class TensorRtEngine final : public Engine {
 
   [[nodiscard]] bool prepares_images() const noexcept override { return true; }
 
-  void infer_images(const std::vector<StoredImage>& images, const Decode& decode, float* logits) override {
+  [[nodiscard]] std::string jpeg_decoder() const override { return jpegs_ ? jpegs_->name() : std::string(); }
+
+  void infer_images(const std::vector<StoredImage>& images, const Decode& decode, float* logits,
+                    StageTimes* times) override {
+    if (images.empty()) {
+      return;
+    }
     if (images.size() > static_cast<std::size_t>(network_.largest)) {
       throw RuntimeFailureError("the engine has no profile for a batch of " + std::to_string(images.size()), {},
                                 std::to_string(network_.smallest) + " to " + std::to_string(network_.largest));
     }
-    in_parts(images.size(), [&](Worker& worker, std::size_t /*begin*/, std::size_t rows) {
-      worker.infer_images(
-          images.data(), rows,
-          [&](std::uint8_t* const* places) {
-            decode({places, places + rows});
-          },
-          logits);
-    });
+    Pool<std::unique_ptr<ImageStage>>::Lease stage(stages_);
+    stage.item()->fill(images, decode, times != nullptr);
+    const auto filled = std::chrono::steady_clock::now();
+    Pool<std::unique_ptr<Worker>>::Lease worker(workers_);
+    if (times != nullptr) {
+      times->wait = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - filled).count();
+    }
+    worker.item()->infer_images(*stage.item(), logits, times);
   }
 
   [[nodiscard]] std::string name() const override { return "tensorrt"; }
@@ -205,7 +239,9 @@ class TensorRtEngine final : public Engine {
   Owned<nvinfer1::IRuntime> runtime_;
   std::vector<Owned<nvinfer1::ICudaEngine>> engines_;
   Network network_;
+  std::unique_ptr<GpuJpegs> jpegs_;
   Pool<std::unique_ptr<Worker>> workers_;
+  Pool<std::unique_ptr<ImageStage>> stages_;
 };
 
 }  // namespace

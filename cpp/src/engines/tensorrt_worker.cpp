@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 #include <cuda_fp16.h>
 
@@ -24,7 +23,8 @@ Worker::Worker(nvinfer1::ICudaEngine& engine, const Network& network, const Prep
       profile_(profile),
       stream_(create_stream()),
       scratch_bytes_(scratch_bytes(engine)),
-      scratch_(device_memory(scratch_bytes_)) {
+      scratch_(device_memory(scratch_bytes_)),
+      done_(create_event(cudaEventBlockingSync | cudaEventDisableTiming)) {
   const auto largest = static_cast<std::size_t>(network.largest);
   input_bytes_ = network.item * element_bytes(network.input_type);
   output_bytes_ = network.classes * element_bytes(network.output_type);
@@ -32,9 +32,6 @@ Worker::Worker(nvinfer1::ICudaEngine& engine, const Network& network, const Prep
   device_output_ = device_memory(largest * output_bytes_);
   pinned_input_ = pinned_memory(largest * input_bytes_);
   pinned_output_ = pinned_memory(largest * output_bytes_);
-  const cuda::Table table = cuda::normalised(preprocess);
-  table_ = device_memory(sizeof(table));
-  check(cudaMemcpy(table_.get(), table.data(), sizeof(table), cudaMemcpyHostToDevice), "CUDA does not copy");
   context_ = new_context();
 }
 
@@ -44,35 +41,27 @@ void Worker::infer(const float* tensors, std::size_t count, float* logits) {
   finish(count, logits);
 }
 
-void Worker::infer_images(const StoredImage* images, std::size_t count,
-                          const std::function<void(std::uint8_t* const* places)>& decode, float* logits) {
-  plan_.clear();
-  std::vector<std::size_t> offsets;
-  for (std::size_t i = 0; i < count; ++i) {
-    offsets.push_back(plan_.add(images[i].size, images[i].orientation, *preprocess_));
-  }
-  // The pixels, the jobs and the tables, one behind the other, so that one copy takes them all.
-  const std::size_t jobs = plan_.pixel_bytes;
-  const std::size_t numbers = jobs + count * sizeof(cuda::Job);
-  const std::size_t bytes = numbers + plan_.numbers.size() * sizeof(std::int32_t);
-  reserve(bytes);
-  auto* staged = static_cast<std::uint8_t*>(staged_.get());
-  std::vector<std::uint8_t*> places;
-  for (const std::size_t offset : offsets) {
-    places.push_back(staged + offset);
-  }
-  decode(places.data());
-  std::memcpy(staged + jobs, plan_.jobs.data(), numbers - jobs);
-  std::memcpy(staged + numbers, plan_.numbers.data(), bytes - numbers);
-  auto* there = static_cast<std::uint8_t*>(device_images_.get());
-  check(cudaMemcpyAsync(there, staged, bytes, cudaMemcpyHostToDevice, stream_.get()), "CUDA does not copy");
-  const cuda::Batch batch{reinterpret_cast<const cuda::Job*>(there + jobs),
-                          reinterpret_cast<const std::int32_t*>(there + numbers), there,
-                          static_cast<const float*>(table_.get()), static_cast<unsigned>(count)};
-  check(cuda::launch(batch, *preprocess_, network_->input_type == DataType::kHALF, device_input_.get(), stream_.get()),
+void Worker::infer_images(const ImageStage& stage, float* logits, StageTimes* times) {
+  const std::size_t count = stage.batch().count;
+  const auto mark = [&](std::size_t index) {
+    if (times != nullptr) {
+      marks_.mark(index, stream_.get());
+    }
+  };
+  check(cudaStreamWaitEvent(stream_.get(), stage.ready(), 0), "CUDA does not wait for a copy");
+  mark(0);
+  check(cuda::launch(stage.batch(), *preprocess_, network_->input_type == DataType::kHALF, device_input_.get(),
+                     stream_.get()),
         "CUDA does not start the preprocessing");
+  mark(1);
   enqueue({padded(count), false});
+  mark(2);
   finish(count, logits);
+  if (times != nullptr) {
+    stage.tell(*times);
+    times->preprocess = marks_.ms_between(0, 1);
+    times->inference = marks_.ms_between(1, 2);
+  }
 }
 
 Owned<nvinfer1::IExecutionContext> Worker::new_context() {
@@ -98,21 +87,15 @@ void Worker::take(const float* tensors, std::size_t values) {
 }
 
 void Worker::finish(std::size_t count, float* logits) {
-  check(cudaStreamSynchronize(stream_.get()), "the GPU failed on a batch of " + std::to_string(count));
-  give(logits, count * network_->classes);
-}
-
-void Worker::reserve(std::size_t bytes) {
-  if (bytes <= image_capacity_) {
-    return;
+  const std::string problem = "the GPU failed on a batch of " + std::to_string(count);
+  if (count == 1) {
+    // Whoever asks for one image wants it soon, and waiting awake is some microseconds shorter.
+    check(cudaStreamSynchronize(stream_.get()), problem);
+  } else {
+    check(cudaEventRecord(done_.get(), stream_.get()), "CUDA records no event");
+    check(cudaEventSynchronize(done_.get()), problem);  // asleep: the core decodes the next batch meanwhile
   }
-  const std::size_t capacity = bytes + bytes / 4;
-  image_capacity_ = 0;
-  staged_.reset();
-  device_images_.reset();
-  staged_ = pinned_memory(capacity);
-  device_images_ = device_memory(capacity);
-  image_capacity_ = capacity;
+  give(logits, count * network_->classes);
 }
 
 void Worker::give(float* logits, std::size_t values) const {
@@ -136,7 +119,7 @@ void Worker::enqueue(Key key) {
   // With one context, a size is worth recording where it follows itself; with many, where it comes again.
   const bool again = kSharesProfiles ? !seen_.insert(key).second && recorded_.size() < kMostGraphs : key == last_;
   last_ = key;
-  if (!again) {
+  if (!again || spoiled_ >= kMostSpoiled) {
     bind(*context_, key.first);
     work(*context_, key);
     return;
@@ -149,8 +132,15 @@ void Worker::enqueue(Key key) {
   bind(context, key.first);
   work(context, key);  // once outside the graph: TensorRT sets itself up for the shape
   check(cudaStreamSynchronize(stream_.get()), "the GPU failed on a batch of " + std::to_string(key.first));
-  record.graph = recorded(stream_.get(), [&] { work(context, key); });
-  recorded_.emplace(key, std::move(record));
+  try {
+    record.graph = recorded(stream_.get(), [&] { work(context, key); });
+    recorded_.emplace(key, std::move(record));
+  } catch (const RuntimeFailureError&) {
+    // The batch is done already, and a graph only a shorter way: what another thread or a library does on the GPU may
+    // spoil a recording. An engine that cannot be recorded at all is not tried for ever.
+    static_cast<void>(cudaGetLastError());
+    ++spoiled_;
+  }
 }
 
 void Worker::bind(nvinfer1::IExecutionContext& context, int count) {

@@ -1,19 +1,19 @@
 // Runs batches of one TensorRT engine, one after the other.
 //
 // A worker has its own context, stream and buffers, taken once for the largest batch. A batch size that is new runs
-// kernel by kernel; one that repeats is one launch of a recorded graph. Images are decoded into page-locked memory,
-// copied as they are, and become the network's input on the GPU.
+// kernel by kernel; one that repeats is one launch of a recorded graph. Images come from a stage, and become the
+// network's input on the GPU.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
-#include <cstdint>
-#include <functional>
 #include <map>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "cuda_memory.hpp"
+#include "image_stage.hpp"
 #include "preprocess.hpp"
 #include "tensorrt_release.hpp"
 #include "vitrify/engine.hpp"
@@ -42,14 +42,15 @@ class Worker {
 
   // Tensors or images to logits, at most network.largest of them. Throws RuntimeFailureError.
   void infer(const float* tensors, std::size_t count, float* logits);
-  void infer_images(const StoredImage* images, std::size_t count,
-                    const std::function<void(std::uint8_t* const* places)>& decode, float* logits);
+  void infer_images(const ImageStage& stage, float* logits, StageTimes* times);
 
  private:
   // A batch size, and whether the copy of its tensors to the GPU belongs to it.
   using Key = std::pair<int, bool>;
   // Each has a context of its own: more sizes than a server has in use only cost memory.
   static constexpr std::size_t kMostGraphs = 32;
+
+  static constexpr int kMostSpoiled = 8;
 
   struct Recorded {
     Owned<nvinfer1::IExecutionContext> context;  // of its own, where the release permits; nothing may change it
@@ -65,13 +66,11 @@ class Worker {
   void take(const float* tensors, std::size_t values);
   void give(float* logits, std::size_t values) const;
 
-  // Room for the images of a batch; it grows with the largest batch so far, and then no more.
-  void reserve(std::size_t bytes);
-
-  // Runs a batch by its graph, or kernel by kernel where its size is new; and waits for it.
+  // Runs a batch by its graph, or kernel by kernel where its size is new.
   void enqueue(Key key);
   void bind(nvinfer1::IExecutionContext& context, int count);
   void work(nvinfer1::IExecutionContext& context, Key key);
+  // Waits for the batch, once.
   void finish(std::size_t count, float* logits);
 
   nvinfer1::ICudaEngine* engine_;
@@ -87,16 +86,14 @@ class Worker {
   DeviceMemory device_output_;
   PinnedMemory pinned_input_;
   PinnedMemory pinned_output_;
-  DeviceMemory table_;
-  cuda::Plan plan_;
-  std::size_t image_capacity_ = 0;
-  PinnedMemory staged_;
-  DeviceMemory device_images_;
+  Event done_;
+  Marks marks_;
   // After the memory, so that they end before it.
   Owned<nvinfer1::IExecutionContext> context_;
   std::map<Key, Recorded> recorded_;
   std::set<Key> seen_;
   Key last_{0, false};
+  int spoiled_ = 0;  // recordings that failed
 };
 
 }  // namespace vitrify::engines

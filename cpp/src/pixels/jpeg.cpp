@@ -88,6 +88,7 @@ class JpegReader final : public Reader {
   JpegReader(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);
   ~JpegReader() override;
 
+  [[nodiscard]] bool is_plain_jpeg() const override;
   Size scale_towards(Size target) override;
   void read(Range columns, Range rows, const RowSink& sink) override;
 
@@ -161,6 +162,20 @@ void JpegReader::find_orientation() {
     }
   }
   orientation_ = orientation_of(metadata);
+}
+
+bool JpegReader::is_plain_jpeg() const {
+  // A truncated file has to be an error, and other decoders may make pixels up: they only get what ends properly.
+  if (info_.progressive_mode || info_.arith_code || info_.data_precision != 8 || !ends_properly(data_, bytes_)) {
+    return false;
+  }
+  if (info_.num_components == 1) {
+    return info_.jpeg_color_space == JCS_GRAYSCALE;
+  }
+  const jpeg_component_info* parts = info_.comp_info;
+  return info_.num_components == 3 && info_.jpeg_color_space == JCS_YCbCr && parts[0].h_samp_factor <= 2 &&
+         parts[0].v_samp_factor <= 2 && parts[1].h_samp_factor == 1 && parts[1].v_samp_factor == 1 &&
+         parts[2].h_samp_factor == 1 && parts[2].v_samp_factor == 1;
 }
 
 Size JpegReader::scale_towards(Size target) {

@@ -26,6 +26,9 @@ class Reader {
   [[nodiscard]] Size size() const { return size_; }               // as stored, before orientation and scaling
   [[nodiscard]] int orientation() const { return orientation_; }  // EXIF, 1 to 8
 
+  // Whether it is a JPEG as hardware decodes it: baseline, Huffman-coded, 8 bits, grey or YCbCr, with an end.
+  [[nodiscard]] virtual bool is_plain_jpeg() const { return false; }
+
   // Decodes at a fraction of the size that is still kScaleMargin times `target`'s, where the format can do so, and
   // gives the size that `read` then delivers.
   virtual Size scale_towards(Size /*target*/) { return size_; }

@@ -1,0 +1,28 @@
+// What a classifier holds.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "vitrify/classifier.hpp"
+#include "workers.hpp"
+
+namespace vitrify {
+
+struct Classifier::State {
+  // Throws OptionError.
+  State(ModelSpec model, std::unique_ptr<Engine> network, const ClassifierOptions& choices, Precision chosen);
+
+  // A GPU is kept busy by another batch while one is decoded.
+  static std::size_t batches_at_once(const Engine* engine, const ClassifierOptions& options);
+
+  ModelSpec spec;
+  std::unique_ptr<Engine> engine;
+  ClassifierOptions options;
+  Precision precision;
+  bool pixels_on_gpu = false;
+  classifier::Workers workers;  // prepare images
+  classifier::Workers callers;  // run batches
+};
+
+}  // namespace vitrify
