@@ -278,3 +278,21 @@ def test_the_command_names_what_is_wrong(artifact: Path, tmp_path: Path, capsys:
         assert run(["build", *arguments]) == 2
         assert says in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["-o", "other.engine"], "--output"),
+        (["--profile", "1:8:64"], "--profile"),  # the default, and maybe not what the manifest says
+        (["--no-hold-norms", "--tf32"], "--hold-norms, --tf32"),
+    ],
+)
+def test_a_rebuild_ignores_no_option(
+    artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], named: str
+) -> None:
+    assert run(["build", str(tmp_path / "m.engine"), "--rebuild", *options]) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert f"got: {named} expected: --rebuild alone" in shown
+    assert run(["build", str(tmp_path / "m.engine"), "--rebuild", "--json"]) == 2  # goes on, to what is missing
+    assert "no manifest" in capsys.readouterr().err
