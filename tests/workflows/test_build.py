@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from tests.engines.conftest import Machine, machine
-from tests.engines.fake import FakeCuda
+from tests.engines.fake_cuda import FakeCuda
 from tests.engines.graphs import write_claiming
 from vitrify.engines import BuildConfig, Profile, device, manifest_path, read_manifest
 from vitrify.errors import BuildError, DeviceError, EngineError, GateError, OptionError, StorageError

@@ -20,7 +20,8 @@ def verify(
 ) -> int:
     """Say whether an artifact, on this machine, still is the model that was exported.
 
-    Needs neither PyTorch nor images: the artifact carries inputs with known answers. Exits with 1 when it is not.
+    Needs neither PyTorch nor images: the artifact carries inputs with known answers. Exits with 1 when it is not. An
+    engine that passes keeps the record in its manifest.
 
     Example: `vitrify verify flowers.onnx --reference runs/flowers/best.safetensors --images flowers/val`
 
@@ -33,9 +34,12 @@ def verify(
         json: Print the record as JSON on stdout.
     """
     from vitrify.classifier import expand_sources
-    from vitrify.verify import require_passed, verify_artifact
+    from vitrify.engines.manifest import rebuild_command
+    from vitrify.spec import ENGINE_SUFFIXES
+    from vitrify.verify import require_passed
+    from vitrify.workflows.verify import verify_and_record
 
-    record = verify_artifact(
+    result = verify_and_record(
         artifact,
         reference=reference,
         images=expand_sources(images),
@@ -44,10 +48,11 @@ def verify(
         progress=TerminalProgress(),
     )
     if json:
-        print_json(record)
+        print_json(result.verification)
     else:
-        out.print(verification_table(record))
-    require_passed(
-        record.checks, str(artifact), hint="export it again on this machine; if that passes, the file was damaged"
-    )
+        out.print(verification_table(result.verification))
+        for note in result.notes:
+            out.print(f"note: {note}")
+    again = rebuild_command(artifact) if artifact.suffix in ENGINE_SUFFIXES else "export it again on this machine"
+    require_passed(result.verification.checks, str(artifact), hint=f"{again}; if that passes, the file was damaged")
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,7 +18,7 @@ def infer_logits(runtime: Runtime, spec: ModelSpec, tensors: npt.NDArray[np.floa
     Args:
         runtime: Open.
         spec: Names the input and the output, and gives the input's element type.
-        tensors: `[B, 3, H, W]` float32.
+        tensors: `[B, 3, H, W]` float32, B at least 1.
 
     Returns:
         `[B, classes]` float32.
@@ -24,13 +26,19 @@ def infer_logits(runtime: Runtime, spec: ModelSpec, tensors: npt.NDArray[np.floa
     Raises:
         RuntimeFailureError: The tensors do not fit the model, or the runtime failed.
     """
-    size = runtime.fitting_batch(len(tensors))
-    if size != len(tensors):
-        parts = [tensors[start : start + size] for start in range(0, len(tensors), size)]
-        filled = [np.pad(part, [(0, size - len(part)), (0, 0), (0, 0), (0, 0)]) for part in parts]
-        return np.concatenate([infer_logits(runtime, spec, part) for part in filled])[: len(tensors)]
-    outputs = runtime.infer({spec.input.name: tensors.astype(spec.input.dtype, copy=False)})
-    return outputs[spec.output.name].astype(np.float32, copy=False)
+    given = tensors.astype(spec.input.dtype, copy=False)
+    answers: list[npt.NDArray[Any]] = []
+    start = 0
+    while start < len(given) or not answers:  # a batch of none too: the runtime says that it runs none
+        part = given[start:]
+        size = runtime.fitting_batch(len(part)) if len(part) else 0
+        rows, part = min(size, len(part)), part[:size]
+        if rows < size:
+            part = np.pad(part, [(0, size - rows)] + [(0, 0)] * (part.ndim - 1))
+        answers.append(runtime.infer({spec.input.name: part})[spec.output.name][:rows])
+        start += rows
+    logits = answers[0] if len(answers) == 1 else np.concatenate(answers)
+    return logits.astype(np.float32, copy=False)
 
 
 def check_outputs(runtime: Runtime, spec: ModelSpec) -> None:
@@ -46,5 +54,5 @@ def check_outputs(runtime: Runtime, spec: ModelSpec) -> None:
             f"the graph and the spec of {runtime.path} disagree",
             got=", ".join(map(str, runtime.describe().outputs)),
             expected=f"{spec.output.name} with {len(spec.labels)} logits, one a label",
-            hint="export the artifact again",
+            hint=runtime.remedy,
         )
