@@ -39,7 +39,8 @@ class TensorRtRuntime(Runtime):
         if self.options.device not in ("cpu", "cuda"):  # cpu is the default of every runtime's options
             raise OptionError("this runtime runs on the first visible GPU", got=self.options.device, expected="cuda")
         if not self.path.is_file():
-            raise ArtifactError(f"no such file: {self.path}", hint="check the path")
+            hint = rebuild_command(self.path) if manifest_path(self.path).is_file() else "check the path"
+            raise ArtifactError(f"no such file: {self.path}", hint=hint)
         alone = self.options.trusted and not manifest_path(self.path).exists()
         self.manifest: Manifest | None = None if alone else read_manifest(self.path)
         self._plan = PlanFile(self.path, self.manifest)
