@@ -92,16 +92,14 @@ def allocates_nothing_when_warm(path: Path) -> str:
 
 def stays_on_the_device(path: Path) -> str:
     with TensorRtRuntime(path) as runtime:
-        gpu, batch = cuda(), images(runtime, runtime.fitting_batch(4))
+        gpu, batches = cuda(), [images(runtime, runtime.fitting_batch(4)) for _ in range(4)]
         source, target = runtime.describe().inputs[0], runtime.describe().outputs[0]
-        truth = runtime.infer({source.name: batch})[target.name]
-        into = DeviceArray(address=gpu.allocate(truth.nbytes), shape=truth.shape, dtype=truth.dtype.name)
-        stream, address, answer = gpu.create_stream(), gpu.allocate(batch.nbytes), np.zeros_like(truth)
-        given = DeviceArray(address=address, shape=batch.shape, dtype="float32")
-        for turn in range(4):
-            if turn:
-                batch = images(runtime, len(batch))
-                truth = runtime.infer({source.name: batch})[target.name]
+        truths = [runtime.infer({source.name: batch})[target.name] for batch in batches]
+        answer = np.zeros_like(truths[0])
+        into = DeviceArray(address=gpu.allocate(answer.nbytes), shape=answer.shape, dtype=answer.dtype.name)
+        stream, address = gpu.create_stream(), gpu.allocate(batches[0].nbytes)
+        given = DeviceArray(address=address, shape=batches[0].shape, dtype="float32")
+        for batch, truth in zip(batches, truths, strict=True):  # plain, recorded, replayed, replayed
             gpu.copy(address, batch.ctypes.data, batch.nbytes, stream)
             runtime.infer_on_device({source.name: given}, stream=stream, outputs={target.name: into})
             gpu.copy(answer.ctypes.data, into.address, answer.nbytes, stream)

@@ -81,3 +81,16 @@ def test_memory_of_the_host_is_refused_where_there_is_a_device(
         pytest.raises(RuntimeFailureError, match=r"image is not in this GPU's memory[\s\S]*type 1,[\s\S]*infer\(\)"),
     ):
         runtime.infer_on_device({"image": torch.zeros(1, 3, 32, 32)})
+
+
+def test_a_stream_waits_for_what_was_given_before_and_for_nothing_later(machine: Machine) -> None:
+    cuda, ran = machine.cuda, list[str]()
+    first, second, event = cuda.create_stream(), cuda.create_stream(), cuda.create_event()
+    cuda.give(first, lambda: ran.append("before"))
+    cuda.wait_for(second, first, event)
+    cuda.give(first, lambda: ran.append("later"))
+    cuda.give(second, lambda: ran.append("second"))
+    cuda.synchronize(second)
+    assert ran == ["before", "second"]
+    cuda.synchronize(first)
+    assert ran == ["before", "second", "later"]

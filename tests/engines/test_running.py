@@ -169,6 +169,11 @@ def test_another_version_gpu_or_plan_is_refused_before_it_is_loaded(
 
 def test_a_plan_without_a_manifest_runs_only_when_trusted(machine: Machine, artifact: Path, tmp_path: Path) -> None:
     path = build(artifact, tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"!")
+    with pytest.raises(EngineError, match="other bytes"):  # trust excuses a missing manifest alone
+        TensorRtRuntime(path, RuntimeOptions(trusted=True)).open()
+    path.write_bytes(content)
     manifest_path(path).unlink()
     with pytest.raises(EngineError, match="no manifest"):
         TensorRtRuntime(path).open()
