@@ -55,6 +55,7 @@ class FakeCuda:
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
+        self._call()
         before, self.device = self.device, 0
         try:
             yield

@@ -27,6 +27,14 @@ __all__ = ["machine"]
 NOTHING_KEPT = BuildConfig(timing_cache="none")
 
 
+class Said:
+    """A progress that keeps what is said."""
+
+    def __init__(self, said: list[str]) -> None:
+        self.say = said.append
+        self.track = SILENT.track
+
+
 class Acting:
     """A progress that does something when it is told that the build begins."""
 
@@ -139,3 +147,41 @@ def test_a_full_disk_leaves_both_files_as_they_were(
         engine_from_onnx(artifact, target, config=BuildConfig(timing_cache="none", profiles=(Profile.parse("1"),)))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert manifest_path(target).exists()
+
+
+@pytest.mark.parametrize("method", ["read_bytes", "write_bytes"])
+def test_kernel_times_that_cannot_be_kept_lose_no_build(
+    machine: Machine, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    done = getattr(Path, method)
+
+    def denied(self: Path, *arguments: object) -> object:
+        if self.suffix == ".timing":
+            raise PermissionError(13, "Permission denied", str(self))
+        return done(self, *arguments)
+
+    monkeypatch.setattr(Path, method, denied)
+    said: list[str] = []
+    progress = Said(said)
+    kept = BuildConfig(timing_cache=str(tmp_path / "times"))
+    result = engine_from_onnx(artifact, tmp_path / "m.engine", config=kept, progress=progress)
+    assert result.path.exists()
+    assert any("kernel times" in text for text in said)
+
+
+def test_kernel_times_are_kept_by_version_and_gpu(machine: Machine, artifact: Path, tmp_path: Path) -> None:
+    times = tmp_path / "times"
+    kept = BuildConfig(timing_cache=str(times))
+    for expected in (b"+", b"++"):
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=kept)
+        (file,) = times.iterdir()
+        assert file.name == "10.13.0.35_NVIDIA_H100_80GB_HBM3_sm90.timing"
+        assert file.read_bytes() == expected
+    file.write_bytes(b"other")
+    engine_from_onnx(artifact, tmp_path / "m.engine", config=kept)
+    assert file.read_bytes() == b"+"
+    machine.use(FakeCuda(), "10.14.0.1")
+    engine_from_onnx(artifact, tmp_path / "m.engine", config=kept)
+    assert len(list(times.iterdir())) == 2
+    engine_from_onnx(artifact, tmp_path / "m.engine", config=BuildConfig(timing_cache="auto"))
+    assert (tmp_path / "cache" / "vitrify" / "tensorrt" / "10.14.0.1_NVIDIA_H100_80GB_HBM3_sm90.timing").exists()

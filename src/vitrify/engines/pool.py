@@ -11,7 +11,7 @@ from vitrify.engines.gpu import Cuda
 from vitrify.engines.loading import LoadedEngine
 from vitrify.engines.session import Session
 from vitrify.engines.tensors import Tensor
-from vitrify.errors import RuntimeFailureError
+from vitrify.errors import DeviceError, RuntimeFailureError
 
 
 class SessionPool:
@@ -80,7 +80,9 @@ class SessionPool:
             idle = [session for sessions in self._idle.values() for session in sessions]
             for sessions in self._idle.values():
                 sessions.clear()
-        with self._cuda.current():
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(DeviceError):  # a GPU that failed answers this too with its failure
+                stack.enter_context(self._cuda.current())
             for session in idle:
                 session.close()
 

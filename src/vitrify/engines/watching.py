@@ -83,10 +83,11 @@ _logs: dict[int, tuple[Any, TensorRtLog]] = {}
 
 def log_of(trt: TensorRt) -> TensorRtLog:
     """The one log of a binding in this process."""
-    key = id(trt.module)
-    if key not in _logs:
-        _logs[key] = (trt.module, TensorRtLog(trt))  # the module too: its id is its own as long as it lives
-    return _logs[key][1]
+    found = _logs.get(id(trt.module))
+    if found is None:
+        # The module too: its id is its own as long as it lives.
+        found = _logs.setdefault(id(trt.module), (trt.module, TensorRtLog(trt)))
+    return found[1]
 
 
 @contextlib.contextmanager
@@ -133,7 +134,8 @@ class Stop:
             how = (
                 "stopping" if trt.release.progress_monitor else f"{trt.release.name} cannot be stopped while it builds"
             )
-            progress.say(f"{how}; press Ctrl-C again to leave at once")
+            with contextlib.suppress(Exception):  # a terminal that is gone: this may be below a callback too
+                progress.say(f"{how}; press Ctrl-C again to leave at once")
 
         before = signal.signal(signal.SIGINT, interrupt)
         try:
@@ -149,7 +151,11 @@ class Stop:
 
 
 def make_monitor(trt: TensorRt, progress: Progress, stop: Stop) -> Any:
-    """An `IProgressMonitor` that draws each phase as a bar and ends the build once `stop` was asked for."""
+    """An `IProgressMonitor` that draws each phase as a bar and ends the build once `stop` was asked for.
+
+    A bar that cannot be drawn, on a terminal that is gone, is no reason to lose the build, and an exception would end
+    the process.
+    """
     base: Any = trt.module.IProgressMonitor
     lock = threading.Lock()  # phases may be reported by several threads
     bars: dict[str, Iterator[int]] = {}
@@ -159,17 +165,17 @@ def make_monitor(trt: TensorRt, progress: Progress, stop: Stop) -> Any:
             base.__init__(self)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            with lock:
+            with lock, contextlib.suppress(Exception):
                 bars[phase_name] = progress.track(range(num_steps + 1), label=phase_name)
                 next(bars[phase_name], None)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            with lock:
+            with lock, contextlib.suppress(Exception):
                 next(bars.get(phase_name, iter(())), None)
             return not stop.asked
 
         def phase_finish(self, phase_name: str) -> None:
-            with lock:
+            with lock, contextlib.suppress(Exception):
                 close = getattr(bars.pop(phase_name, None), "close", None)
                 if close is not None:
                     close()

@@ -107,7 +107,8 @@ class TensorRtRuntime(Runtime):
                 may overwrite it; the memory stays as long as the array does, also after `close`.
 
         Returns:
-            An array on the GPU for each output, which PyTorch, CuPy and JAX read in place.
+            An array on the GPU for each output, which PyTorch, CuPy and JAX read in place: on `stream`, or on another
+            one that was made to wait for it.
 
         Raises:
             RuntimeFailureError: A wrong name, dtype or shape, memory of the host or of another GPU, an output that may
