@@ -62,7 +62,7 @@ class Release:
         runtime_cache: Kernels are finished on the GPU that runs them, and can be kept: `IRuntimeCache`.
         cuda_graphs: A context's work can be recorded. TensorRT-RTX needs BuilderFlag.REQUIRE_USER_ALLOCATION for it.
         profile_sharing: Several contexts of an engine may use one profile; else each needs an engine of its own.
-        precisions: What it computes in.
+        precisions: What vitrify builds with it.
     """
 
     name: str
