@@ -25,7 +25,6 @@ import numpy as np
 from vitrify.engines import read_manifest
 from vitrify.engines.arrays import DeviceArray
 from vitrify.engines.device import cuda
-from vitrify.engines.session import create_context, scratch_bytes
 from vitrify.runtimes import RuntimeOptions
 from vitrify.runtimes.tensorrt import TensorRtRuntime
 
@@ -150,9 +149,9 @@ class Bench:
 
     def _bare(self, runtime: TensorRtRuntime, batch: int, graph: bool) -> Callable[[], Any]:
         # An engine of its own: 8.5 gives a profile to one context.
-        gpu, engine, trt = cuda(), runtime._load_engine(), runtime._trt
-        stream, size = gpu.create_stream(), scratch_bytes(engine)
-        context = create_context(trt, engine, gpu.allocate(size), size)
+        gpu, engine = cuda(), runtime._load_engine()
+        stream, size = gpu.create_stream(), engine.scratch_bytes
+        context = engine.new_context(gpu.allocate(size), size)
         self.kept += [engine, context]  # a graph's launch needs both, and refers to neither
         index = runtime._profile_for(batch)
         context.set_optimization_profile_async(index, stream)

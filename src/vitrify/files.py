@@ -36,30 +36,51 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         StorageError: The target is a directory, or the disk is full or not writable.
     """
-    target = Path(target)
-    if target.is_dir():
-        raise StorageError(
-            f"cannot write {target}", got="a directory", expected="a file name", hint=f"name a file in {target}/"
-        )
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_paths(target) as (temporary,):
         yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        # Only this file's own failures: an unreadable input inside the block keeps its own error.
-        if error.filename is None or Path(str(error.filename)) in (temporary, target, target.parent):
+
+
+@contextlib.contextmanager
+def atomic_paths(*targets: str | os.PathLike[str]) -> Iterator[tuple[Path, ...]]:
+    """`atomic_path` for files that belong together.
+
+    All are on the disk before the first is moved, and the moves follow each other at once, in the order of `targets`.
+    No file system moves two files in one step: choose an order whose beginning is refused by whoever reads them.
+
+    Raises:
+        StorageError: As `atomic_path`.
+    """
+    wanted = [Path(target) for target in targets]
+    for target in wanted:
+        if target.is_dir():
             raise StorageError(
-                f"cannot write {target}",
-                got=error.strerror or error,
-                hint=f"check the space and rights of {target.parent}",
-            ) from error
+                f"cannot write {target}", got="a directory", expected="a file name", hint=f"name a file in {target}/"
+            )
+    paths = {target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}"): target for target in wanted}
+    try:
+        for target in wanted:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        yield tuple(paths)
+        for temporary in paths:
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+        for temporary, target in paths.items():
+            temporary.replace(target)
+    except OSError as error:
+        # Only these files' own failures: an unreadable input inside the block keeps its own error.
+        failed = Path(str(error.filename)) if error.filename is not None else None
+        for temporary, target in paths.items():
+            if failed in (None, temporary, target, target.parent):
+                raise StorageError(
+                    f"cannot write {target}",
+                    got=error.strerror or error,
+                    hint=f"check the space and rights of {target.parent}",
+                ) from error
         raise
     finally:
-        with contextlib.suppress(OSError):  # it is not there after success, and cannot be where its folder is a file
-            temporary.unlink()
+        for temporary in paths:
+            with contextlib.suppress(OSError):  # not there after success, and nowhere where its folder is a file
+                temporary.unlink()
 
 
 def atomic_write(target: str | os.PathLike[str], data: bytes | str) -> None:

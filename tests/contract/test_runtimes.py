@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from tests.conftest import LABELS, tiny_model
 from vitrify.errors import OptionError, RuntimeFailureError, VitrifyError
-from vitrify.runtimes import RUNTIMES, RuntimeOptions, RuntimeRow, Signature, TensorInfo
+from vitrify.runtimes import RUNTIMES, RuntimeOptions, RuntimeRow, Signature, TensorInfo, infer_logits
 
 ROWS = [pytest.param(row, id=row.name) for row in RUNTIMES if row.installed]
 
@@ -25,8 +26,12 @@ def model_file(request: pytest.FixtureRequest, artifact: Path, checkpoint: Path)
     return artifact if ".onnx" in row.suffixes else checkpoint
 
 
+_seeds = itertools.count()
+
+
 def images(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return np.random.default_rng(count).standard_normal((count, 3, 32, 32), dtype=np.float32)
+    """Other images at every call: an answer to another batch, or in another row, is seen."""
+    return np.random.default_rng(next(_seeds)).standard_normal((count, 3, 32, 32), dtype=np.float32)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -59,7 +64,7 @@ def test_answers_are_not_overwritten_by_the_next(row: RuntimeRow, model_file: Pa
     with row.load()(model_file) as runtime:
         first = runtime.infer({"image": images(2)})["logits"]
         kept = first.copy()
-        runtime.infer({"image": images(2) + 1})
+        runtime.infer({"image": images(2)})
         assert np.array_equal(first, kept)
 
 
@@ -99,6 +104,12 @@ def test_a_wrong_batch_is_named(
 ) -> None:
     with row.load()(model_file) as runtime, pytest.raises(RuntimeFailureError, match=says):
         runtime.infer(batch)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_batch_of_none_is_named_through_the_spec_too(row: RuntimeRow, model_file: Path) -> None:
+    with row.load()(model_file) as runtime, pytest.raises(RuntimeFailureError, match=r"\[0, 3, 32, 32\]"):
+        infer_logits(runtime, runtime.spec, images(1)[:0])
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.fake import FakeCuda, FakeTensorRt
+from tests.engines.fake import FakeTensorRt
+from tests.engines.fake_cuda import FakeCuda
+from tests.engines.running import build
 from vitrify.engines import device, releases
+from vitrify.engines.releases import Flavour
 from vitrify.runtimes import tensorrt as runtime
 from vitrify.verify import probed
 from vitrify.workflows import build as workflow
@@ -18,8 +21,8 @@ class Machine:
         self._patch = patch
         self.use(FakeCuda())
 
-    def use(self, cuda: FakeCuda, version: str = "10.13.0.35") -> None:
-        self.cuda, self.trt = cuda, FakeTensorRt(cuda, version)
+    def use(self, cuda: FakeCuda, version: str = "10.13.0.35", flavour: Flavour = "full") -> None:
+        self.cuda, self.trt = cuda, FakeTensorRt(cuda, version, flavour)
         for module in (device, runtime):
             self._patch.setattr(module, "cuda", lambda: self.cuda)
         for module in (releases, runtime, probed, workflow):
@@ -30,3 +33,16 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return Machine(monkeypatch)
+
+
+@pytest.fixture(params=["10.13.0.35", "8.5.3.1"])
+def engine(request: pytest.FixtureRequest, machine: Machine, artifact: Path, tmp_path: Path) -> Path:
+    """An engine for batches of 1 to 16, of a release whose contexts share a profile and of one whose do not."""
+    machine.use(FakeCuda(), request.param)
+    return build(artifact, tmp_path)
+
+
+@pytest.fixture
+def new_engine(machine: Machine, artifact: Path, tmp_path: Path) -> Path:
+    """An engine of TensorRT 10 for batches of 1 to 16."""
+    return build(artifact, tmp_path)

@@ -65,7 +65,26 @@ def test_what_the_protocols_say_of_the_device_is_kept() -> None:
     given = DeviceArray(address=values.ctypes.data, shape=(3,), dtype="float32", device_type=13, device_index=2)
     seen = DeviceArray.of(SimpleNamespace(__dlpack__=given.__dlpack__))
     assert (seen.device_type, seen.device_index, seen.readonly) == (13, 2, False)
-    arrays._given.clear()  # nobody consumed the capsule
+
+
+def test_what_nobody_took_is_let_go() -> None:
+    class Owner:
+        pass
+
+    def give(owner: object) -> object:
+        return DeviceArray(address=64, shape=(1,), dtype="float32", owner=owner, device_type=1).__dlpack__()
+
+    dropped, kept = Owner(), Owner()
+    gone, here = weakref.ref(dropped), weakref.ref(kept)
+    give(dropped)
+    held = give(kept)
+    del dropped, kept
+    give(None)  # each time that something is given, what was dropped goes
+    assert gone() is None
+    assert here() is not None
+    del held
+    give(None)
+    assert here() is None
 
 
 def test_what_cannot_be_read_is_named() -> None:

@@ -100,6 +100,16 @@ def test_where_layers_hide_their_types_the_weights_tell() -> None:
         require_asked(audit, plan_bytes=346_000_000, fp32_bytes=343_000_000)
 
 
+def test_each_profile_may_bring_its_own_copy_of_the_weights() -> None:
+    audit = audit_from_inspector(json.dumps(OLD), asked="fp16", attention_blocks=12)
+    # Two copies in 16 bits and kernels for each profile are no fall back to fp32; two copies in fp32 are.
+    require_asked(audit, plan_bytes=390_000_000, fp32_bytes=343_000_000, profiles=2)
+    with pytest.raises(GateError, match=r"a plan of 690 MB[\s\S]*for each profile"):
+        require_asked(audit, plan_bytes=690_000_000, fp32_bytes=343_000_000, profiles=2)
+    with pytest.raises(GateError, match="a plan of 390 MB"):
+        require_asked(audit, plan_bytes=390_000_000, fp32_bytes=343_000_000)
+
+
 def test_a_first_convolution_does_not_speak_for_a_layer_that_hides_its_types() -> None:
     layers = [
         {"Name": "patch_embed/Conv", "LayerType": "CaskConvolution", "Inputs": [{"Format/Datatype": "Row FP32"}]},

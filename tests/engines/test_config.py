@@ -7,6 +7,7 @@ import pytest
 
 from vitrify.engines import BuildConfig, Profile
 from vitrify.engines.config import resolve_precision
+from vitrify.engines.releases import release_of
 from vitrify.errors import OptionError
 from vitrify.spec import encode
 from vitrify.spec.codec import decode
@@ -46,15 +47,19 @@ def test_a_config_survives_json() -> None:
 
 
 def test_precision_comes_from_the_graph() -> None:
-    for strongly_typed in (True, False):
+    for version in ("11.0", "8.5"):
         for asked in ("auto", "fp16"):
-            assert resolve_precision(asked, "fp16", strongly_typed=strongly_typed, release="TensorRT") == "fp16"
+            assert resolve_precision(asked, "fp16", release=release_of("full", version), name="TensorRT") == "fp16"
     with pytest.raises(OptionError, match=r"this graph is fp32[\s\S]*vitrify quantize MODEL\.onnx --to bf16"):
-        resolve_precision("bf16", "fp32", strongly_typed=True, release="TensorRT 11")
+        resolve_precision("bf16", "fp32", release=release_of("full", "11.0"), name="TensorRT 11")
 
 
 def test_flags_make_fp16_of_fp32_and_nothing_else() -> None:
-    assert resolve_precision("fp16", "fp32", strongly_typed=False, release="TensorRT 8.5") == "fp16"
-    for asked, graph in (("bf16", "fp32"), ("fp32", "fp16"), ("int8", "fp32")):
-        with pytest.raises(OptionError, match=f"graph in {graph} into {asked}"):
-            resolve_precision(asked, graph, strongly_typed=False, release="TensorRT 8.5")  # type: ignore[arg-type]
+    assert resolve_precision("fp16", "fp32", release=release_of("full", "8.5"), name="TensorRT 8.5") == "fp16"
+    for asked, graph, hint in (
+        ("bf16", "fp32", "it computes in fp32, fp16, int8"),  # and not: quantize to what it does not have
+        ("fp32", "fp16", "vitrify export"),
+        ("int8", "fp32", "vitrify quantize"),
+    ):
+        with pytest.raises(OptionError, match=rf"graph in {graph} into {asked}[\s\S]*hint: {hint}"):
+            resolve_precision(asked, graph, release=release_of("full", "8.5"), name="TensorRT 8.5")  # type: ignore[arg-type]

@@ -73,3 +73,9 @@ def test_the_row_of_rtx_says_what_the_binding_has() -> None:
     assert hasattr(module.IBuilderConfig, "builder_optimization_level") == row.optimization_level
     assert (trt.flag("LayerType", "NORMALIZATION") is not None) == row.layer_normalization
     assert (trt.flag("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH") is not None) == row.explicit_batch_flag
+    assert hasattr(module.ICudaEngine, "create_runtime_config") == row.runtime_cache
+    for name in ("create_runtime_cache", "set_runtime_cache", "set_execution_context_allocation_strategy"):
+        assert hasattr(module.IRuntimeConfig, name) == row.runtime_cache
+    assert hasattr(module.IRuntimeCache, "serialize")
+    assert hasattr(module.IRuntimeCache, "deserialize")
+    assert trt.flag("ExecutionContextAllocationStrategy", "USER_MANAGED") is not None

@@ -27,7 +27,7 @@ from vitrify.engines import (
     require_intact,
 )
 from vitrify.engines.pinning import layers_to_pin
-from vitrify.engines.watching import BuildLog
+from vitrify.engines.watching import log_of
 from vitrify.errors import BuildError, EngineError, GateError, OptionError, SpecMissingError
 from vitrify.files import sha256_of
 from vitrify.runtimes import open_runtime
@@ -227,8 +227,8 @@ def test_norms_and_softmaxes_are_found_whole_and_taken_apart(
 ) -> None:
     """Which layers TensorRT 8 would hold in fp32, in a network that a real parser made."""
     path = onnx_from_checkpoint(checkpoint, tmp_path / "m.onnx", opset=opset).path
-    trt, log = load_tensorrt("rtx"), BuildLog()
-    logger = log.logger(trt)
+    trt = load_tensorrt("rtx")
+    logger = log_of(trt).logger
     builder = trt.module.Builder(logger)
     network = builder.create_network(0)
     parser = trt.module.OnnxParser(network, logger)
@@ -278,3 +278,21 @@ def test_the_command_names_what_is_wrong(artifact: Path, tmp_path: Path, capsys:
         assert run(["build", *arguments]) == 2
         assert says in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["-o", "other.engine"], "--output"),
+        (["--profile", "1:8:64"], "--profile"),  # the default, and maybe not what the manifest says
+        (["--no-hold-norms", "--tf32"], "--hold-norms, --tf32"),
+    ],
+)
+def test_a_rebuild_ignores_no_option(
+    artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], named: str
+) -> None:
+    assert run(["build", str(tmp_path / "m.engine"), "--rebuild", *options]) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert f"got: {named} expected: --rebuild alone" in shown
+    assert run(["build", str(tmp_path / "m.engine"), "--rebuild", "--json"]) == 2  # goes on, to what is missing
+    assert "no manifest" in capsys.readouterr().err

@@ -3,31 +3,48 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import ArgumentCollection, Group, Parameter
 
 from vitrify.cli.console import TerminalProgress, out, print_json
 from vitrify.cli.options import JsonFlag
 from vitrify.cli.tables import engine_table, verification_table
+from vitrify.errors import OptionError
+
+
+def _refuse_beside_rebuild(arguments: ArgumentCollection) -> None:
+    """A rebuild takes everything from the manifest: an option beside it would be ignored."""
+    given = [argument.name for argument in arguments if argument.tokens]
+    others = [name for name in given if name != "--rebuild"]
+    if "--rebuild" in given and others:
+        raise OptionError(
+            "--rebuild takes the options and the engine's name from the manifest",
+            got=", ".join(others),
+            expected="--rebuild alone, or with --images, --max-images or --json",
+            hint="leave them out, or build from the ONNX file: vitrify build MODEL.onnx -o MODEL.engine",
+        )
+
+
+_HOW = Parameter(group=Group("How to build", validator=_refuse_beside_rebuild))
 
 
 def build(
     model: Path,
     /,
     *,
-    output: Annotated[str | None, Parameter(name=["--output", "-o"])] = None,
-    rebuild: Annotated[bool, Parameter(negative="")] = False,
-    tensorrt: Literal["auto", "full", "rtx"] = "auto",
-    compute_capability: tuple[str, ...] = (),
-    precision: Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8"] = "auto",
-    profile: tuple[str, ...] = ("1:8:64",),
-    hold_norms: bool = True,
-    tf32: Annotated[bool, Parameter(negative="")] = False,
-    workspace_mib: int | None = None,
-    optimization_level: int | None = None,
-    timing_cache: str = "auto",
-    version_compatible: Annotated[bool, Parameter(negative="")] = False,
-    hardware_compatible: Literal["none", "ampere+", "same-compute-capability"] = "none",
-    tactic_sources: tuple[str, ...] = (),
+    output: Annotated[str | None, _HOW, Parameter(name=["--output", "-o"])] = None,
+    rebuild: Annotated[bool, _HOW, Parameter(negative="")] = False,
+    tensorrt: Annotated[Literal["auto", "full", "rtx"], _HOW] = "auto",
+    compute_capability: Annotated[tuple[str, ...], _HOW] = (),
+    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8"], _HOW] = "auto",
+    profile: Annotated[tuple[str, ...], _HOW] = ("1:8:64",),
+    hold_norms: Annotated[bool, _HOW] = True,
+    tf32: Annotated[bool, _HOW, Parameter(negative="")] = False,
+    workspace_mib: Annotated[int | None, _HOW] = None,
+    optimization_level: Annotated[int | None, _HOW] = None,
+    timing_cache: Annotated[str, _HOW] = "auto",
+    version_compatible: Annotated[bool, _HOW, Parameter(negative="")] = False,
+    hardware_compatible: Annotated[Literal["none", "ampere+", "same-compute-capability"], _HOW] = "none",
+    tactic_sources: Annotated[tuple[str, ...], _HOW] = (),
     images: tuple[str, ...] = (),
     max_images: int = 256,
     json: JsonFlag = False,
@@ -42,7 +59,8 @@ def build(
     Args:
         model: An ONNX file; with --rebuild, an engine.
         output: The engine: .engine or .plan.
-        rebuild: Build an engine again for this machine, from the ONNX file and with the options in its manifest.
+        rebuild: Build an engine again for this machine, from the ONNX file and with the options in its manifest; no
+            other option of this group goes with it.
         tensorrt: full is TensorRT itself, rtx is TensorRT-RTX; auto takes the first where both are installed.
         compute_capability: GPUs to compile for, with TensorRT-RTX: 8.9 is an RTX 4090, 12.0 an RTX 5090.
         precision: auto takes the graph's own. TensorRT 8 makes fp16 of fp32, with LayerNorm and softmax in fp32.
@@ -62,7 +80,6 @@ def build(
     """
     from vitrify.classifier import expand_sources, pick_evenly
     from vitrify.engines import BuildConfig, Profile
-    from vitrify.errors import OptionError
     from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
 
     progress, chosen = TerminalProgress(), pick_evenly(expand_sources(images), max_images)

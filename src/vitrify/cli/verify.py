@@ -33,8 +33,9 @@ def verify(
 ) -> int:
     """Say whether an artifact, on this machine, still is the model that was exported.
 
-    Needs neither PyTorch nor images: the artifact carries inputs with known answers. Exits with 1 when it is not. With
-    --layers, it says in which block of the network the artifact leaves its reference, and exits with 1 where one does.
+    Needs neither PyTorch nor images: the artifact carries inputs with known answers. Exits with 1 when it is not. An
+    engine that passes keeps the record in its manifest. With --layers, it says in which block of the network the
+    artifact leaves its reference, and exits with 1 where one does.
 
     Example: `vitrify verify flowers.onnx --reference runs/flowers/best.safetensors --images flowers/val`
 
@@ -55,15 +56,18 @@ def verify(
         json: Print the record as JSON on stdout.
     """
     from vitrify.classifier import expand_sources, pick_evenly
+    from vitrify.engines.manifest import rebuild_command
     from vitrify.errors import GateError
-    from vitrify.verify import compare_layers, drift_picture, require_passed, verify_artifact
+    from vitrify.spec import ENGINE_SUFFIXES
+    from vitrify.verify import compare_layers, drift_picture, require_passed
+    from vitrify.workflows.verify import verify_and_record
 
     _check_options(layers, reference_runtime, tolerance, plot, max_images)
     limit = max_images or (_LAYER_IMAGES if layers else None)
     sources = expand_sources(images)
     chosen = sources if limit is None else pick_evenly(sources, limit)
     if not layers:
-        record = verify_artifact(
+        result = verify_and_record(
             artifact,
             reference=reference,
             images=chosen,
@@ -72,11 +76,14 @@ def verify(
             progress=TerminalProgress(),
         )
         if json:
-            print_json(record)
+            print_json(result.verification)
         else:
-            out.print(verification_table(record))
+            out.print(verification_table(result.verification))
+            for note in result.notes:
+                out.print(f"note: {note}")
+        again = rebuild_command(artifact) if artifact.suffix in ENGINE_SUFFIXES else "export it again on this machine"
         require_passed(
-            record.checks, str(artifact), hint="export it again on this machine; if that passes, the file was damaged"
+            result.verification.checks, str(artifact), hint=f"{again}; if that passes, the file was damaged"
         )
         return 0
     report = compare_layers(

@@ -6,7 +6,8 @@ NVIDIA's bindings are imported on use: this package itself needs numpy alone.
 from vitrify.engines.audit import Audit, AuditedLayer
 from vitrify.engines.building import BuiltPlan, build_plan
 from vitrify.engines.config import BuildConfig, HardwareCompatibility, PrecisionChoice, Profile
-from vitrify.engines.device import Gpu, gpu_or_none, require_gpu
+from vitrify.engines.device import gpu_or_none, require_gpu
+from vitrify.engines.gpu import Gpu
 from vitrify.engines.manifest import Manifest, manifest_path, read_manifest, require_fit, require_intact
 from vitrify.engines.releases import FlavourChoice, TensorRt, installed, load_tensorrt
 

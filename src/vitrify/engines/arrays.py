@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import sys
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -133,13 +134,29 @@ _capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _capsule_pointer.restype = ctypes.c_void_p
 _capsule_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
 
+_is_capsule = ctypes.pythonapi.PyCapsule_IsValid
+_is_capsule.restype = ctypes.c_int
+_is_capsule.argtypes = (ctypes.py_object, ctypes.c_char_p)
+
 _NAME = b"dltensor"
-_given: dict[int, Any] = {}
-"""What consumers hold, by the address of its `DLManagedTensor`, until they call its deleter."""
+_given: dict[int, tuple[Any, ...]] = {}
+"""What consumers hold, by the address of its `DLManagedTensor`, until they call its deleter; the capsule comes last."""
 
 
 def _forget(managed: Any) -> None:
     _given.pop(ctypes.addressof(managed.contents), None)
+
+
+def _forget_unconsumed() -> None:
+    """Lets go of what nobody took: capsules that only this table still holds.
+
+    A capsule's own destructor could say so at once; but one that is written in Python loses the error because of which
+    a consumer drops a capsule.
+    """
+    for address, held in list(_given.items()):
+        # Two references: the table's, and the call's own. A consumer renames the capsule that it takes.
+        if sys.getrefcount(held[-1]) <= 2 and _is_capsule(held[-1], _NAME):
+            _given.pop(address, None)
 
 
 _deleter = _Deleter(_forget)
@@ -158,8 +175,10 @@ def _to_dlpack(array: DeviceArray) -> Any:
         ),
         deleter=_deleter,
     )
-    _given[ctypes.addressof(managed)] = (managed, shape, array)
-    return _new_capsule(ctypes.addressof(managed), _NAME, None)
+    _forget_unconsumed()
+    capsule = _new_capsule(ctypes.addressof(managed), _NAME, None)
+    _given[ctypes.addressof(managed)] = (managed, shape, array, capsule)
+    return capsule
 
 
 def _from_dlpack(array: Any) -> DeviceArray:

@@ -9,19 +9,19 @@ from typing import Any
 
 from vitrify.engines.audit import Audit, audit_from_inspector, audit_from_log, require_asked
 from vitrify.engines.config import BuildConfig, resolve_precision
-from vitrify.engines.device import Gpu
+from vitrify.engines.gpu import Gpu
 from vitrify.engines.pinning import pin_to_fp32
+from vitrify.engines.refusals import build_error, make_builder, parser_error
 from vitrify.engines.releases import TensorRt
 from vitrify.engines.timing import load_timing_cache, save_timing_cache, timing_cache_path
-from vitrify.engines.watching import BuildLog, Stop, make_monitor
-from vitrify.errors import BuildError, DeviceError, OptionError
+from vitrify.engines.watching import Stop, TensorRtLog, log_of, make_monitor
+from vitrify.errors import BuildError, OptionError
 from vitrify.progress import SILENT, Progress
 from vitrify.spec import ModelSpec, Precision
 
 _MIB = 1 << 20
 _LEAVE_OUT = "leave --no-hold-norms out"
 _LEVELS = {"ampere+": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
-_OUT_OF_MEMORY = re.compile(r"out ?of ?memory|cudaMalloc|insufficient memory|Cuda failure: 2\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,19 +71,17 @@ def build_plan(
         GateError: TensorRT did not build what was asked for.
         KeyboardInterrupt: Ctrl-C; nothing was written.
     """
-    precision = resolve_precision(
-        config.precision, spec.precision, strongly_typed=trt.release.strongly_typed, release=trt.name
-    )
+    precision = resolve_precision(config.precision, spec.precision, release=trt.release, name=trt.name)
     capabilities = _compute_capabilities(config, trt, gpu)
     stop = Stop()
     with stop.on_interrupt(progress, trt):
-        log = BuildLog()
-        logger = log.logger(trt)
-        builder = _builder(trt, logger)
+        log = log_of(trt)
+        start_of_log, log.layers, logger = log.mark(), "", log.logger
+        builder = make_builder(trt, logger)
         network = builder.create_network(_network_flags(trt))
         parser = trt.module.OnnxParser(network, logger)
         if not parser.parse(onnx):
-            raise _parser_error(trt, parser, log)
+            raise parser_error(trt, parser, log.since(start_of_log))
         builder_config = builder.create_builder_config()
         _set_options(trt, builder_config, config, capabilities)
         pinned = _set_precision(trt, builder_config, network, precision, hold_norms=config.hold_norms)
@@ -99,15 +97,21 @@ def build_plan(
         memory = builder.build_serialized_network(network, builder_config)
         seconds = time.perf_counter() - start
         if memory is None:
-            raise _build_error(log, config)
+            raise build_error(log.since(start_of_log), config)
         if cache is not None:
             save_timing_cache(builder_config, cache, progress)
         plan = bytes(memory)
+        del memory  # a plan can have gigabytes
         here = gpu is not None and (trt.release.flavour == "full" or gpu.compute_capability in capabilities)
-        text = _inspected(trt, logger, plan, log, host_code=config.version_compatible) if here else None
+        text = _inspected(trt, plan, log, host_code=config.version_compatible) if here else None
     read, text = (audit_from_log, log.layers) if text is None else (audit_from_inspector, text)
     audit = read(text, asked=precision, attention_blocks=_attention_blocks(trt, network))
-    require_asked(audit, plan_bytes=len(plan), fp32_bytes=len(onnx) if spec.precision == "fp32" else 0)
+    require_asked(
+        audit,
+        plan_bytes=len(plan),
+        fp32_bytes=len(onnx) if spec.precision == "fp32" else 0,
+        profiles=len(config.profiles),
+    )
     return BuiltPlan(
         plan=plan,
         precision=precision,
@@ -116,22 +120,6 @@ def build_plan(
         audit=audit,
         seconds=seconds,
     )
-
-
-def _builder(trt: TensorRt, logger: Any) -> Any:
-    try:
-        builder = trt.module.Builder(logger)
-    except TypeError:  # pybind11's answer to a factory that gave nothing
-        builder = None
-    if builder is None:
-        raise DeviceError(
-            f"{trt.name} cannot build here",
-            got="no GPU that it can use",
-            expected="a GPU and a driver for its CUDA version",
-            hint="check nvidia-smi; without a GPU: vitrify build MODEL.onnx -o MODEL.engine --tensorrt rtx "
-            "--compute-capability 8.9",
-        )
-    return builder
 
 
 def _network_flags(trt: TensorRt) -> int:
@@ -227,7 +215,7 @@ def _set_precision(
         return ()
     flags = {"fp16": ("FP16",), "int8": ("INT8", "FP16")}.get(precision)
     if flags is None:
-        raise OptionError(f"{trt.name} does not compute in {precision}", expected="fp32, fp16 or int8")
+        raise OptionError(f"{trt.name} does not compute in {precision}", expected=", ".join(trt.release.precisions))
     for name in flags:
         builder_config.set_flag(trt.flag("BuilderFlag", name))
     if not hold_norms:
@@ -258,45 +246,18 @@ def _attention_blocks(trt: TensorRt, network: Any) -> int:
     return sum(network.get_layer(index).type in kinds for index in range(network.num_layers))
 
 
-def _inspected(trt: TensorRt, logger: Any, plan: bytes, log: BuildLog, *, host_code: bool) -> str:
+def _inspected(trt: TensorRt, plan: bytes, log: TensorRtLog, *, host_code: bool) -> str:
     """The inspector's JSON of a plan for this GPU."""
-    runtime = trt.module.Runtime(logger)
+    mark = log.mark()
+    runtime = trt.module.Runtime(log.logger)
     if host_code:
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise BuildError(
             f"{trt.name} does not load what it built",
-            got="\n       ".join(dict.fromkeys(log.errors)) or "no reason given",
+            got=log.since(mark),
             hint="try another version of TensorRT, or fewer options",
         )
     inspector = engine.create_engine_inspector()
     return str(inspector.get_engine_information(trt.module.LayerInformationFormat.JSON))
-
-
-def _parser_error(trt: TensorRt, parser: Any, log: BuildLog) -> BuildError:
-    lines = []
-    for index in range(parser.num_errors):
-        error = parser.get_error(index)
-        name = error.node_name() if hasattr(error, "node_name") else f"number {error.node()}"
-        kind = f" ({error.node_operator()})" if hasattr(error, "node_operator") else ""
-        lines.append(f"node {name}{kind}: {error.desc()}" if name else str(error.desc()))
-    text = "\n       ".join(lines or log.errors or ["no reason given"])
-    hint = "report this graph; vitrify export makes graphs that TensorRT reads"
-    if not trt.release.layer_normalization and "LayerNormalization" in "\n".join([text, *log.errors]):
-        hint = "vitrify export CHECKPOINT -o MODEL.onnx --opset 16 writes LayerNorm in steps that it knows"
-    elif not lines or "deserialize" in text or "ModelProto" in text:
-        hint = "the file is damaged: export it again"
-    return BuildError(f"{trt.name} cannot read the graph", got=text, hint=hint)
-
-
-def _build_error(log: BuildLog, config: BuildConfig) -> BuildError | DeviceError:
-    text = "\n       ".join(dict.fromkeys(log.errors)) or "no reason given"
-    if _OUT_OF_MEMORY.search(text):
-        return DeviceError(
-            "the GPU's memory does not suffice for this build",
-            got=text,
-            hint=f"a smaller largest batch than {config.max_batch} (--profile), or --workspace-mib",
-        )
-    hint = "try one --profile at a time, or a graph in another precision: vitrify quantize MODEL.onnx --to fp16"
-    return BuildError("TensorRT made no engine of the graph", got=text, hint=hint)

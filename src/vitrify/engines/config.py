@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from vitrify.engines.releases import FlavourChoice
+from vitrify.engines.releases import FlavourChoice, Release
 from vitrify.errors import OptionError
 from vitrify.spec import Precision
 
@@ -106,32 +106,38 @@ class BuildConfig:
         return max(profile.max for profile in self.profiles)
 
 
-def resolve_precision(choice: PrecisionChoice, graph: Precision, *, strongly_typed: bool, release: str) -> Precision:
+def resolve_precision(choice: PrecisionChoice, graph: Precision, *, release: Release, name: str) -> Precision:
     """What an engine's arithmetic will be.
 
     Args:
         choice: What was asked for.
         graph: What the graph's own types are.
-        strongly_typed: Whether the graph alone decides.
-        release: For the message.
+        release: What it can do.
+        name: Its name and version, for the message.
 
     Raises:
         OptionError: The graph says otherwise, or the release cannot make it by flags.
     """
     if choice in ("auto", graph):
         return graph
-    if strongly_typed:
+    if choice not in release.precisions:
+        hint = f"it computes in {', '.join(release.precisions)}"
+    elif choice == "fp32":
+        hint = "vitrify export CHECKPOINT -o MODEL.onnx, and build that"
+    else:
+        hint = f"vitrify quantize MODEL.onnx --to {choice} -o MODEL.{choice}.onnx, and build that"
+    if release.strongly_typed:
         raise OptionError(
-            f"{release} takes the types from the graph, and this graph is {graph}",
+            f"{name} takes the types from the graph, and this graph is {graph}",
             got=f"precision {choice}",
             expected=f"auto or {graph}",
-            hint=f"vitrify quantize MODEL.onnx --to {choice} -o MODEL.{choice}.onnx, and build that",
+            hint=hint,
         )
     if graph == "fp32" and choice == "fp16":
         return "fp16"
     raise OptionError(
-        f"{release} cannot turn a graph in {graph} into {choice}",
+        f"{name} cannot turn a graph in {graph} into {choice}",
         got=f"precision {choice}",
         expected="auto, or fp16 for a graph in fp32",
-        hint=f"vitrify quantize MODEL.onnx --to {choice} -o MODEL.{choice}.onnx, and build that",
+        hint=hint,
     )

@@ -1,93 +1,33 @@
-"""GPU memory, streams and graphs through NVIDIA's cuda-bindings: the only module that imports it.
-
-Everything is a plain integer (an address or a handle), so that a stand-in on host memory is a few lines.
-"""
+"""GPU memory, streams and graphs through NVIDIA's cuda-bindings: the only module that imports it."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from vitrify.engines.arrays import CUDA, CUDA_MANAGED
+from vitrify.engines.gpu import Cuda, Gpu
 from vitrify.errors import DeviceError, MissingExtraError
 
 _NO_DEVICE = ("cudaErrorNoDevice", "cudaErrorInvalidDevice", "cudaErrorStubLibrary")
+_LOST = (
+    "cudaErrorECCUncorrectable",
+    "cudaErrorIllegalAddress",
+    "cudaErrorLaunchTimeout",
+    "cudaErrorContextIsDestroyed",
+    "cudaErrorAssert",
+    "cudaErrorHardwareStackError",
+    "cudaErrorIllegalInstruction",
+    "cudaErrorMisalignedAddress",
+    "cudaErrorInvalidAddressSpace",
+    "cudaErrorInvalidPc",
+    "cudaErrorLaunchFailure",
+)
+"""After one of these, every later call of the process fails: CUDA's reference says of each that the process must be
+ended and started again (https://docs.nvidia.com/cuda/cuda-runtime-api, cudaError_t)."""
 _OLD_DRIVER = ("cudaErrorInsufficientDriver", "cudaErrorSystemDriverMismatch")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gpu:
-    """A GPU.
-
-    Attributes:
-        name: As the driver says it.
-        compute_capability: Such as `9.0`.
-        memory_bytes: In all.
-        driver: The newest CUDA that the driver knows, such as `13.0`.
-    """
-
-    name: str
-    compute_capability: str
-    memory_bytes: int
-    driver: str
-
-
-class Cuda(Protocol):
-    """What a session needs of a GPU. Addresses and handles are integers; sizes are bytes.
-
-    Attributes:
-        memory_kinds: DLPack's numbers of the memory that an array may lie in.
-    """
-
-    memory_kinds: ClassVar[tuple[int, ...]]
-
-    def gpu(self) -> Gpu:
-        """The current device."""
-
-    def allocate(self, size: int) -> int:
-        """Device memory."""
-
-    def free(self, address: int) -> None:
-        """Gives device memory back."""
-
-    def allocate_pinned(self, size: int) -> int:
-        """Page-locked host memory, which copies at full speed and asynchronously."""
-
-    def free_pinned(self, address: int) -> None:
-        """Gives page-locked memory back."""
-
-    def create_stream(self) -> int:
-        """A stream that does not wait for the default stream."""
-
-    def destroy_stream(self, stream: int) -> None:
-        """Ends a stream."""
-
-    def synchronize(self, stream: int) -> None:
-        """Waits until all work of a stream is done."""
-
-    def create_event(self) -> int:
-        """An event, for `wait_for`."""
-
-    def destroy_event(self, event: int) -> None:
-        """Ends an event."""
-
-    def wait_for(self, stream: int, other: int, event: int) -> None:
-        """Makes a stream wait, on the device, for what another has been given so far."""
-
-    def copy(self, target: int, source: int, size: int, stream: int) -> None:
-        """Copies on a stream between any two memories."""
-
-    def capture(self, stream: int) -> contextlib.AbstractContextManager[list[int]]:
-        """Records what a stream is given in the block; the list then holds the executable graph."""
-
-    def launch(self, graph: int, stream: int) -> None:
-        """Runs a graph on a stream."""
-
-    def destroy_graph(self, graph: int) -> None:
-        """Ends a graph."""
 
 
 class BoundCuda:
@@ -133,18 +73,45 @@ class BoundCuda:
                 expected=f"CUDA {_dotted(self._cuda.cudaRuntimeGetVersion()[1])} or newer",
                 hint="update the driver, or install the cuda-bindings and TensorRT of its CUDA version",
             )
+        self._cuda.cudaGetLastError()  # else a later check of TensorRT's own finds this one
         if code == "cudaErrorMemoryAllocation":
-            free, total = self._cuda.cudaMemGetInfo()[1:]
-            raise DeviceError(
-                "the GPU is out of memory",
-                got=f"{free / 1e9:.2f} of {total / 1e9:.2f} GB free",
-                expected=f"{arguments[0] / 1e9:.2f} GB for {name}" if arguments else None,
-                hint="build with a smaller largest batch (--profile), use fewer workers, or free the GPU",
+            raise self._out_of_memory(name, arguments)
+        raise DeviceError(
+            f"{name} failed",
+            got=f"{code}: {self._cuda.cudaGetErrorString(status)[1].decode()}",
+            hint="this process cannot use the GPU any more: end it and start it again" if code in _LOST else None,
+        )
+
+    def _out_of_memory(self, name: str, arguments: tuple[Any, ...]) -> DeviceError:
+        wanted = f"{_shown(arguments[0])} for {name}" if name in ("cudaMalloc", "cudaMallocHost") else None
+        if name == "cudaMallocHost":
+            return DeviceError(
+                "the host has not enough memory that can be page-locked",
+                expected=wanted,
+                hint="build with a smaller largest batch (--profile), use fewer workers, or free memory",
             )
-        raise DeviceError(f"{name} failed", got=f"{code}: {self._cuda.cudaGetErrorString(status)[1].decode()}")
+        status, *sizes = self._cuda.cudaMemGetInfo()
+        return DeviceError(
+            "the GPU is out of memory",
+            got=f"{_shown(sizes[0])} of {_shown(sizes[1])} free" if int(status) == 0 else f"{name} failed",
+            expected=wanted,
+            hint="build with a smaller largest batch (--profile), use fewer workers, or free the GPU",
+        )
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Makes it the calling thread's device in the block."""
+        before = self._call("cudaGetDevice")
+        self._call("cudaSetDevice", 0)
+        try:
+            yield
+        finally:
+            if before != 0:
+                with contextlib.suppress(DeviceError):
+                    self._call("cudaSetDevice", before)
 
     def gpu(self) -> Gpu:
-        """The current device."""
+        """The device."""
         properties = self._call("cudaGetDeviceProperties", 0)
         return Gpu(
             name=properties.name.split(b"\0")[0].decode(),
@@ -260,6 +227,10 @@ def _no_gpu(got: str) -> DeviceError:
         expected="a GPU that nvidia-smi lists",
         hint="use the ONNX file with OpenVINO or ONNX Runtime here; vitrify doctor shows what this machine has",
     )
+
+
+def _shown(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 10**8 else f"{size / 1e6:.2f} MB"
 
 
 def _dotted(version: int) -> str:

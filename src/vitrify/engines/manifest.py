@@ -14,7 +14,7 @@ from typing import Any
 
 from vitrify.engines.audit import Audit
 from vitrify.engines.config import BuildConfig
-from vitrify.engines.device import Gpu
+from vitrify.engines.gpu import Gpu
 from vitrify.engines.releases import PRODUCTS, Flavour, TensorRt
 from vitrify.errors import EngineError, SpecError
 from vitrify.files import sha256_of
@@ -135,14 +135,24 @@ def require_intact(plan: str | os.PathLike[str], manifest: Manifest) -> None:
     """
     plan = Path(plan)
     size = plan.stat().st_size
-    same = size == manifest.plan_bytes and sha256_of(plan) == manifest.plan_sha256
-    if not same:
-        raise EngineError(
-            f"{plan} is not the plan that its manifest names",
-            got=f"{size:,} bytes" if size != manifest.plan_bytes else "the same size, other bytes",
-            expected=f"{manifest.plan_bytes:,} bytes with sha256 {manifest.plan_sha256[:12]}…",
-            hint=f"copy both files again, or: {rebuild_command(plan)}",
-        )
+    if size != manifest.plan_bytes or sha256_of(plan) != manifest.plan_sha256:
+        raise not_intact(plan, manifest, size)
+
+
+def not_intact(plan: Path, manifest: Manifest, size: int) -> EngineError:
+    """What is said of a plan with other bytes than its manifest names.
+
+    Args:
+        plan: The plan.
+        manifest: Its manifest.
+        size: Bytes that the plan has.
+    """
+    return EngineError(
+        f"{plan} is not the plan that its manifest names",
+        got=f"{size:,} bytes" if size != manifest.plan_bytes else "the same size, other bytes",
+        expected=f"{manifest.plan_bytes:,} bytes with sha256 {manifest.plan_sha256[:12]}…",
+        hint=f"copy both files again, or: {rebuild_command(plan)}",
+    )
 
 
 def require_fit(plan: str | os.PathLike[str], manifest: Manifest, trt: TensorRt, gpu: Gpu) -> None:

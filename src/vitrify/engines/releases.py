@@ -8,6 +8,8 @@
 | progress and cancellation | no | no | yes | yes | yes |
 | several contexts on one optimisation profile | no | no | yes | yes | yes |
 | builds without a GPU | no | no | no | no | yes |
+| precisions beside fp32 | fp16, int8 | fp16, int8 | fp16, bf16, int8, fp8 | as 10 | as 10 |
+| kernels compiled at run time, and a cache of them | no | no | no | no | yes |
 | CUDA graphs | yes | yes | yes | yes | no: a build would have to ask for memory that the caller gives |
 
 Sources: each release's notes and Python API pages at https://docs.nvidia.com/deeplearning/tensorrt, and the bindings of
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vitrify.errors import MissingExtraError, OptionError
+from vitrify.spec import Precision
 
 Flavour = Literal["full", "rtx"]
 """`full`: TensorRT itself, which times kernels on the GPU. `rtx`: TensorRT-RTX, which compiles ahead for named GPUs."""
@@ -56,8 +59,10 @@ class Release:
         compute_capabilities: A plan is compiled for named compute capabilities, without any GPU.
         progress_monitor: `IProgressMonitor`: progress, and a way to stop a build.
         timing_cache: Kernels are timed, and the times can be kept.
+        runtime_cache: Kernels are finished on the GPU that runs them, and can be kept: `IRuntimeCache`.
         cuda_graphs: A context's work can be recorded. TensorRT-RTX needs BuilderFlag.REQUIRE_USER_ALLOCATION for it.
         profile_sharing: Several contexts of an engine may use one profile; else each needs an engine of its own.
+        precisions: What vitrify builds with it.
     """
 
     name: str
@@ -72,8 +77,10 @@ class Release:
     compute_capabilities: bool = False
     progress_monitor: bool = True
     timing_cache: bool = True
+    runtime_cache: bool = False
     cuda_graphs: bool = True
     profile_sharing: bool = True
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
 
 
 RELEASES: tuple[Release, ...] = (
@@ -84,6 +91,7 @@ RELEASES: tuple[Release, ...] = (
         hardware_compatible=False,
         compute_capabilities=True,
         timing_cache=False,  # kernels are chosen without being timed
+        runtime_cache=True,
         cuda_graphs=False,
     ),
     Release(name="TensorRT 11", since=(11, 0)),
@@ -95,6 +103,7 @@ RELEASES: tuple[Release, ...] = (
         strongly_typed=False,
         progress_monitor=False,
         profile_sharing=False,  # 8.6 has it as a preview, which the build would have to ask for
+        precisions=("fp32", "fp16", "int8"),
     ),
     Release(
         name="TensorRT 8.5",
@@ -107,6 +116,7 @@ RELEASES: tuple[Release, ...] = (
         hardware_compatible=False,
         progress_monitor=False,
         profile_sharing=False,
+        precisions=("fp32", "fp16", "int8"),
     ),
 )
 """Newest first in each flavour."""

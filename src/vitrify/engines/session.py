@@ -11,7 +11,9 @@ a size when it comes twice in a row.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrify.engines.arrays import DeviceArray
-from vitrify.engines.config import Profile
-from vitrify.engines.device import Cuda
-from vitrify.engines.releases import TensorRt
+from vitrify.engines.gpu import Cuda
+from vitrify.engines.loading import LoadedEngine
+from vitrify.engines.memory import DeviceMemory, give_back
 from vitrify.engines.tensors import Tensor
-from vitrify.errors import DeviceError, RuntimeFailureError
+from vitrify.errors import RuntimeFailureError
 
 _GRAPHS = 32
 """Graphs that a session keeps, those used last: more batch sizes or addresses than a server has in use."""
@@ -47,86 +49,80 @@ class _Recorded:
 class Session:
     """Runs batches of one profile, one after the other. Not for several threads at once.
 
+    What it took of the GPU goes back when it is closed, or when nobody holds it any more; an array that lies in its
+    memory keeps that memory.
+
     Args:
-        cuda: The GPU.
-        trt: The binding.
+        cuda: The GPU, the calling thread's current one.
         engine: A deserialised engine.
-        tensors: What `tensors_of` gave.
-        index: Which profile.
-        profile: Its batch sizes.
+        index: Which of its profiles.
         graphs: Whether repeated batch sizes run as CUDA graphs.
+
+    Attributes:
+        engine: As given.
+        profile: Its batch sizes.
+        stream: Where its work is ordered.
 
     Raises:
         DeviceError: Not enough GPU memory.
     """
 
-    def __init__(
-        self,
-        cuda: Cuda,
-        trt: TensorRt,
-        engine: Any,
-        tensors: tuple[Tensor, ...],
-        *,
-        index: int,
-        profile: Profile,
-        graphs: bool,
-    ) -> None:
-        self.profile = profile
-        self.stream = 0
-        self._cuda, self._trt, self._engine, self._index = cuda, trt, engine, index
-        self._inputs = tuple(tensor for tensor in tensors if tensor.is_input)
-        self._outputs = tuple(tensor for tensor in tensors if not tensor.is_input)
-        self._use_graphs = graphs and trt.release.cuda_graphs
+    def __init__(self, cuda: Cuda, engine: LoadedEngine, *, index: int, graphs: bool) -> None:
+        self.engine, self.profile = engine, engine.profiles[index]
+        self._cuda, self._log, self._index = cuda, engine.log, index
+        self._sharing = engine.trt.release.profile_sharing
+        self._inputs = tuple(tensor for tensor in engine.tensors if tensor.is_input)
+        self._outputs = tuple(tensor for tensor in engine.tensors if not tensor.is_input)
+        self._use_graphs = graphs and engine.trt.release.cuda_graphs
         self._seen: dict[_Key, bool] = {}  # what ran, last used last: whether it can be recorded, as far as is known
         self._previous: _Key | None = None
         self._recorded: dict[_Key, _Recorded] = {}
-        self._event = 0
-        self._memory: list[int] = []
-        self._device: dict[str, int] = {}
+        self._device: dict[str, DeviceMemory] = {}
         self._pinned: dict[str, int] = {}
         self._host: dict[str, npt.NDArray[Any]] = {}
+        # What is put here last goes first, all of it, whatever fails. Nothing in it may hold the session itself.
+        owned = contextlib.ExitStack()
+        self._finalizer = weakref.finalize(self, owned.close)
         try:
-            self.stream, self._event = cuda.create_stream(), cuda.create_event()
-            self._scratch_bytes = scratch_bytes(engine)
-            self._scratch = self._allocate(self._scratch_bytes)
-            for tensor in tensors:
-                size = tensor.size(profile.max)
-                self._device[tensor.name] = self._allocate(size)
-                self._pinned[tensor.name] = cuda.allocate_pinned(size)
-                self._host[tensor.name] = _host_array(self._pinned[tensor.name], tensor, profile.max)
+            self.stream = cuda.create_stream()
+            owned.callback(give_back, cuda.destroy_stream, self.stream)
+            self._event = cuda.create_event()
+            owned.callback(give_back, cuda.destroy_event, self._event)
+            scratch = [DeviceMemory(cuda, engine.scratch_bytes)]
+            self._scratch = scratch[0].address
+            owned.callback(scratch.clear)
+            owned.callback(self._device.clear)
+            for tensor in engine.tensors:
+                size = tensor.size(self.profile.max)
+                self._device[tensor.name] = DeviceMemory(cuda, size)
+                self._pinned[tensor.name] = address = cuda.allocate_pinned(max(size, 1))
+                owned.callback(give_back, cuda.free_pinned, address)
+                self._host[tensor.name] = _host_array(address, tensor, self.profile.max)
+            owned.callback(self._host.clear)
             self._context = self._new_context()
+            owned.callback(_destroy_all, cuda, self._recorded)
+            owned.callback(give_back, cuda.synchronize, self.stream)
         except BaseException:
             self.close()
             raise
 
-    def _allocate(self, size: int) -> int:
-        address = self._cuda.allocate(max(size, 1))
-        self._memory.append(address)
-        return address
-
     def _new_context(self) -> Any:
-        context = create_context(self._trt, self._engine, self._scratch, self._scratch_bytes)
+        context = self.engine.new_context(self._scratch, self.engine.scratch_bytes)
+        mark = self._log.mark()
         if not context.set_optimization_profile_async(self._index, self.stream):
-            raise RuntimeFailureError(f"TensorRT refuses its profile {self._index}")
+            raise RuntimeFailureError(f"TensorRT refuses its profile {self._index}", got=self._log.since(mark))
         self._cuda.synchronize(self.stream)
         return context
 
+    @property
+    def closed(self) -> bool:
+        """Whether everything was given back."""
+        return not self._finalizer.alive
+
     def close(self) -> None:
-        """Gives everything back. Closing twice does nothing."""
-        if self.stream:
-            self._cuda.synchronize(self.stream)
-        self._forget_graphs()
-        self._context = self._engine = None
-        self._host.clear()
-        for address in self._memory:
-            self._cuda.free(address)
-        for address in self._pinned.values():
-            self._cuda.free_pinned(address)
-        if self._event:
-            self._cuda.destroy_event(self._event)
-        if self.stream:
-            self._cuda.destroy_stream(self.stream)
-        self._memory, self._pinned, self._event, self.stream = [], {}, 0, 0
+        """Gives everything back, as far as the GPU lets it. Closing twice does nothing."""
+        self._finalizer()
+        self._context = None
 
     def run(self, batch: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Host arrays in, new host arrays out.
@@ -137,7 +133,7 @@ class Session:
         count = len(batch[self._inputs[0].name])
         for tensor in self._inputs:
             np.copyto(self._host[tensor.name][:count], batch[tensor.name])
-        self._enqueue((count, *self._device.values()), copies=True)
+        self._enqueue((count, *(memory.address for memory in self._device.values())), copies=True)
         self._cuda.synchronize(self.stream)
         return {tensor.name: self._host[tensor.name][:count].copy() for tensor in self._outputs}
 
@@ -149,13 +145,13 @@ class Session:
         Args:
             batch: Arrays of the engine's dtypes and shapes, one an input; they have to live until the work is done.
             stream: The caller's stream: the work begins after what it has been given, and it waits for the work.
-            outputs: Arrays to write to; without them, this session's own, which its next run overwrites.
+            outputs: Arrays to write to; without them, this session's own, which its next run overwrites, of any size.
         """
         count = batch[self._inputs[0].name].shape[0]
         given = outputs or {}
         addresses = [batch[tensor.name].address for tensor in self._inputs]
         addresses += [
-            given[tensor.name].address if tensor.name in given else self._device[tensor.name]
+            given[tensor.name].address if tensor.name in given else self._device[tensor.name].address
             for tensor in self._outputs
         ]
         self._cuda.wait_for(self.stream, stream, self._event)
@@ -163,7 +159,9 @@ class Session:
         self._cuda.wait_for(stream, self.stream, self._event)
         return {
             tensor.name: given.get(tensor.name)
-            or DeviceArray(address=address, shape=(count, *tensor.shape), dtype=tensor.dtype, owner=self)
+            or DeviceArray(
+                address=address, shape=(count, *tensor.shape), dtype=tensor.dtype, owner=self._device[tensor.name]
+            )
             for tensor, address in zip(self._outputs, addresses[len(self._inputs) :], strict=True)
         }
 
@@ -175,11 +173,10 @@ class Session:
             self._recorded[key] = recorded  # last: the most recently used
             self._cuda.launch(recorded.graph, self.stream)
             return
-        sharing = self._trt.release.profile_sharing
-        if not sharing:
+        if not self._sharing:
             self._forget_graphs()  # the only context is about to change
         # With one context a graph lasts until another size comes: sizes that take turns are not worth recording.
-        ripe = self._use_graphs and self._remember(key) and (sharing or key == self._previous)
+        ripe = self._use_graphs and self._remember(key) and (self._sharing or key == self._previous)
         self._previous = key
         context = self._context_to_record() if ripe else self._context
         self._bind(context or self._context, addresses)
@@ -199,7 +196,7 @@ class Session:
 
     def _context_to_record(self) -> Any:
         """A context that nothing else will change, or None where it cannot be had."""
-        if not self._trt.release.profile_sharing:
+        if not self._sharing:
             return self._context
         try:
             return self._new_context()
@@ -210,7 +207,8 @@ class Session:
         """Whether there is a graph now; a request whose work cannot be recorded has its answer all the same."""
         copies, addresses = key
         while len(self._recorded) >= _GRAPHS:
-            self._destroy(self._recorded.pop(next(iter(self._recorded))))
+            self._cuda.synchronize(self.stream)  # it may still run
+            self._cuda.destroy_graph(self._recorded.pop(next(iter(self._recorded))).graph)
         try:
             with self._cuda.capture(self.stream) as graphs:
                 self._work(context, addresses[0], copies)
@@ -220,61 +218,47 @@ class Session:
         return True
 
     def _forget_graphs(self) -> None:
-        while self._recorded:
-            self._destroy(self._recorded.popitem()[1])
-
-    def _destroy(self, recorded: _Recorded) -> None:
-        self._cuda.synchronize(self.stream)  # it may still run
-        self._cuda.destroy_graph(recorded.graph)
+        if self._recorded:
+            self._cuda.synchronize(self.stream)  # they may still run
+            _destroy_all(self._cuda, self._recorded)
 
     def _bind(self, context: Any, addresses: tuple[int, ...]) -> None:
-        count = addresses[0]
+        count, mark = addresses[0], self._log.mark()
         for tensor in self._inputs:
             if not context.set_input_shape(tensor.name, (count, *tensor.shape)):
-                raise RuntimeFailureError(f"TensorRT refuses a batch of {count}", expected=str(self.profile))
+                raise RuntimeFailureError(
+                    f"TensorRT refuses a batch of {count}", got=self._log.since(mark), expected=str(self.profile)
+                )
         for tensor, address in zip((*self._inputs, *self._outputs), addresses[1:], strict=True):
             if not context.set_tensor_address(tensor.name, address):
-                raise RuntimeFailureError(f"TensorRT refuses an address for {tensor.name}", got=hex(address))
+                raise RuntimeFailureError(
+                    f"TensorRT refuses the address {address:#x} for {tensor.name}", got=self._log.since(mark)
+                )
 
     def _work(self, context: Any, count: int, copies: bool) -> None:
         if copies:
             for tensor in self._inputs:
-                self._cuda.copy(self._device[tensor.name], self._pinned[tensor.name], tensor.size(count), self.stream)
-        if not context.execute_async_v3(self.stream):
+                self._copy(self._device[tensor.name].address, self._pinned[tensor.name], tensor.size(count))
+        mark = self._log.mark()
+        done = context.execute_async_v3(self.stream)
+        self._log.raise_interrupt()
+        if not done:
             raise RuntimeFailureError(
-                f"TensorRT failed on a batch of {count}", hint="vitrify verify says whether the engine still is right"
+                f"TensorRT failed on a batch of {count}",
+                got=self._log.since(mark),
+                hint="vitrify verify says whether the engine still is right",
             )
         if copies:
             for tensor in self._outputs:
-                self._cuda.copy(self._pinned[tensor.name], self._device[tensor.name], tensor.size(count), self.stream)
+                self._copy(self._pinned[tensor.name], self._device[tensor.name].address, tensor.size(count))
+
+    def _copy(self, target: int, source: int, size: int) -> None:
+        self._cuda.copy(target, source, size, self.stream)
 
 
-def scratch_bytes(engine: Any) -> int:
-    """What one context needs beside inputs and outputs, for the largest batch."""
-    return int(engine.device_memory_size_v2 if hasattr(engine, "device_memory_size_v2") else engine.device_memory_size)
-
-
-def create_context(trt: TensorRt, engine: Any, scratch: int, size: int) -> Any:
-    """An execution context on given scratch memory.
-
-    Raises:
-        DeviceError: The GPU's memory does not suffice for its weights' and kernels' state.
-    """
-    strategy = trt.flag("ExecutionContextAllocationStrategy", "USER_MANAGED")
-    if strategy is not None:
-        context = engine.create_execution_context(strategy)
-    else:
-        context = engine.create_execution_context_without_device_memory()
-    if context is None:
-        raise DeviceError(
-            "the GPU has not enough memory for another execution context",
-            hint="use fewer workers, or build with a smaller largest batch (--profile)",
-        )
-    if hasattr(context, "set_device_memory"):
-        context.set_device_memory(scratch, size)
-    else:
-        context.device_memory = scratch
-    return context
+def _destroy_all(cuda: Cuda, recorded: dict[_Key, _Recorded]) -> None:
+    while recorded:
+        give_back(cuda.destroy_graph, recorded.popitem()[1].graph)
 
 
 def _host_array(address: int, tensor: Tensor, batch: int) -> npt.NDArray[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrify.engines.config import BuildConfig
-from vitrify.engines.device import Gpu
+from vitrify.engines.gpu import Gpu
 from vitrify.engines.releases import TensorRt
 from vitrify.errors import StorageError
 from vitrify.files import atomic_write
@@ -20,13 +20,29 @@ def timing_cache_path(config: BuildConfig, trt: TensorRt, gpu: Gpu) -> Path | No
 
     A time measured by another build of TensorRT or on another GPU says nothing, so that both are in the name.
     """
-    if config.timing_cache == "none" or not trt.release.timing_cache:
+    return _cache_path(config.timing_cache, trt, gpu, "timing") if trt.release.timing_cache else None
+
+
+def kernel_cache_path(folder: str, trt: TensorRt, gpu: Gpu) -> Path | None:
+    """The file of kernels that were compiled while an engine ran, or None where nothing is kept.
+
+    Args:
+        folder: `auto`, `none` or a folder, as `BuildConfig.timing_cache`.
+        trt: The binding.
+        gpu: The GPU.
+    """
+    return _cache_path(folder, trt, gpu, "kernels") if trt.release.runtime_cache else None
+
+
+def _cache_path(folder: str, trt: TensorRt, gpu: Gpu, suffix: str) -> Path | None:
+    if folder == "none":
         return None
-    folder = Path(config.timing_cache)
-    if config.timing_cache == "auto":
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitrify" / "tensorrt"
+    if folder == "auto":
+        parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitrify" / "tensorrt"
+    else:
+        parent = Path(folder)
     key = f"{trt.version}-{gpu.name}-sm{gpu.compute_capability.replace('.', '')}"
-    return folder / f"{re.sub(r'[^A-Za-z0-9.]+', '_', key)}.timing"
+    return parent / f"{re.sub(r'[^A-Za-z0-9.]+', '_', key)}.{suffix}"
 
 
 def load_timing_cache(builder_config: Any, path: Path, progress: Progress) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,8 +33,11 @@ class RuntimeOptions:
         device: The runtime's own name for a device, such as cpu or cuda.
         like: A spec of the same model; tells a foreign checkpoint's architecture, head count and labels where its
             tensors do not. Artifacts carry their own and do not look at it.
-        trusted: Run a TensorRT plan that has no manifest. A plan can carry code: only what you made yourself.
+        trusted: Run a TensorRT plan that has no manifest. A plan can carry code: only what you made yourself. Where
+            there is a manifest, the plan is held to it all the same.
         cuda_graphs: Whether TensorRT runs repeated batch sizes as recorded graphs, which small batches are faster with.
+        kernel_cache: Folder of the kernels that TensorRT-RTX compiles while it runs, a file for each version and GPU;
+            `auto` is vitrify's cache folder, `none` keeps nothing.
     """
 
     precision: Precision = "fp32"
@@ -42,6 +46,7 @@ class RuntimeOptions:
     like: ModelSpec | None = None
     trusted: bool = False
     cuda_graphs: bool = True
+    kernel_cache: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +103,19 @@ class Runtime(abc.ABC):
 
     @final
     def open(self) -> Self:
-        """Loads the model. Opening an open runtime does nothing.
+        """Loads the model. Opening an open runtime does nothing; where it fails, nothing stays loaded.
 
         Raises:
             RuntimeFailureError: The runtime refuses the model.
         """
         if self._signature is None:
-            self._open()
-            self._signature = self._describe()
+            try:
+                self._open()
+                self._signature = self._describe()
+            except BaseException:
+                with contextlib.suppress(AttributeError):  # what had not come about yet
+                    self._close()
+                raise
         return self
 
     @final
@@ -188,8 +198,13 @@ class Runtime(abc.ABC):
         """What the open model runs on, where that is not the processor."""
         return ""
 
+    @property
+    def remedy(self) -> str:
+        """What a user does when the artifact turns out to be damaged or another model's."""
+        return "export the artifact again"
+
     def fitting_batch(self, count: int) -> int:
-        """The batch size to run `count` images with: `count`, or the nearest that the artifact accepts."""
+        """The batch size to run `count` images with: `count`, the next larger that is accepted, or the largest."""
         return count
 
     @property

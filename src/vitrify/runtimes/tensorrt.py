@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vitrify.engines import Manifest, load_tensorrt, read_manifest, require_fit, require_intact
+from vitrify.engines import Manifest, load_tensorrt, manifest_path, read_manifest, require_fit
 from vitrify.engines.arrays import DeviceArray
 from vitrify.engines.config import Profile
 from vitrify.engines.device import cuda
+from vitrify.engines.kernels import KernelCache
+from vitrify.engines.loading import LoadedEngine, load_engine
 from vitrify.engines.manifest import rebuild_command
+from vitrify.engines.plan import PlanFile
+from vitrify.engines.pool import SessionPool
 from vitrify.engines.releases import PRODUCTS
 from vitrify.engines.session import Session
-from vitrify.engines.tensors import profiles_of, tensors_of
-from vitrify.engines.watching import BuildLog
-from vitrify.errors import ArtifactError, EngineError, MissingExtraError, OptionError, RuntimeFailureError
+from vitrify.engines.timing import kernel_cache_path
+from vitrify.errors import ArtifactError, MissingExtraError, OptionError, RuntimeFailureError
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
 from vitrify.runtimes.registry import runtimes_for
+from vitrify.spec import ModelSpec
 
 
 class TensorRtRuntime(Runtime):
@@ -36,53 +39,45 @@ class TensorRtRuntime(Runtime):
         if self.options.device not in ("cpu", "cuda"):  # cpu is the default of every runtime's options
             raise OptionError("this runtime runs on the first visible GPU", got=self.options.device, expected="cuda")
         if not self.path.is_file():
-            raise ArtifactError(f"no such file: {self.path}", hint="check the path")
-        self.manifest: Manifest | None = None
-        if not self.options.trusted:
-            self.manifest = read_manifest(self.path)
-            require_intact(self.path, self.manifest)
+            hint = rebuild_command(self.path) if manifest_path(self.path).is_file() else "check the path"
+            raise ArtifactError(f"no such file: {self.path}", hint=hint)
+        alone = self.options.trusted and not manifest_path(self.path).exists()
+        self.manifest: Manifest | None = None if alone else read_manifest(self.path)
+        self._plan = PlanFile(self.path, self.manifest)
         self._trt = load_tensorrt(self.manifest.flavour if self.manifest else "auto")
         self._cuda = cuda()
         gpu = self._cuda.gpu()
         if self.manifest is not None:
             require_fit(self.path, self.manifest, self._trt, gpu)
-        self._log = BuildLog()
-        self._logger = self._log.logger(self._trt)
-        self._runtime = self._trt.module.Runtime(self._logger)
-        if self.manifest is not None and self.manifest.config.version_compatible:
-            self._runtime.engine_host_code_allowed = True
-        self._engine = self._load_engine()
-        self._tensors = tensors_of(self._trt, self._engine)
-        self._profiles = profiles_of(self._trt, self._engine)
-        self._lock = threading.Lock()
-        self._idle: dict[int, list[Session]] = {index: [] for index in range(len(self._profiles))}
-        self._taken: set[int] = set()
+        kernels = kernel_cache_path(self.options.kernel_cache, self._trt, gpu)
+        self._kernels = KernelCache(kernels) if kernels is not None else None
+        self._pool = SessionPool(self._cuda, self._load_engine, graphs=self.options.cuda_graphs)
         self._by_batch: dict[int, int] = {}  # the profile of each batch size that was asked for
-        # The first worker now: what does not fit into the GPU should not show at the first request.
-        self._idle[0].append(self._session(0))
 
-    def _load_engine(self) -> Any:
-        engine = self._runtime.deserialize_cuda_engine(self.path.read_bytes())
-        if engine is None:
-            raise EngineError(
-                f"{self._trt.name} refuses {self.path}",
-                got="\n       ".join(dict.fromkeys(self._log.errors)) or "no reason given",
-                hint=rebuild_command(self.path) if self.manifest else "build it again on this machine",
-            )
-        return engine
+    def _load_engine(self) -> LoadedEngine:
+        return load_engine(
+            self._trt,
+            self._plan.read(),
+            self.path,
+            host_code=self.manifest is None or self.manifest.config.version_compatible,
+            hint=rebuild_command(self.path) if self.manifest else "build it again on this machine",
+            kernels=self._kernels,
+        )
 
     def _close(self) -> None:
-        for sessions in self._idle.values():
-            for session in sessions:
-                session.close()
-        self._idle = {}
-        del self._engine, self._runtime, self._logger
+        # Where opening failed half-way, what came first is there and the rest is not.
+        try:
+            self._pool.close()
+            if self._kernels is not None:
+                self._kernels.save()
+        finally:
+            self._plan.close()
 
     def _describe(self) -> Signature:
         infos = {
             kind: tuple(
                 TensorInfo(name=tensor.name, dtype=tensor.dtype, shape=(None, *tensor.shape))
-                for tensor in self._tensors
+                for tensor in self._pool.tensors
                 if tensor.is_input == kind
             )
             for kind in (True, False)
@@ -92,7 +87,7 @@ class TensorRtRuntime(Runtime):
     @property
     def profiles(self) -> tuple[Profile, ...]:
         """Batch sizes that the open engine accepts."""
-        return self._profiles
+        return self._pool.profiles
 
     def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
         with self.session(len(next(iter(batch.values())))) as session:
@@ -109,10 +104,11 @@ class TensorRtRuntime(Runtime):
                 has passed. Page-locked host memory is refused: kernels would read it over the bus.
             stream: The caller's CUDA stream: the work is ordered into it, before what it is given next.
             outputs: Arrays to write to. Without them the result lies in the runtime's own memory, and the next batch
-                of the same size may overwrite it.
+                may overwrite it; the memory stays as long as the array does, also after `close`.
 
         Returns:
-            An array on the GPU for each output, which PyTorch, CuPy and JAX read in place.
+            An array on the GPU for each output, which PyTorch, CuPy and JAX read in place: on `stream`, or on another
+            one that was made to wait for it.
 
         Raises:
             RuntimeFailureError: A wrong name, dtype or shape, memory of the host or of another GPU, an output that may
@@ -165,36 +161,14 @@ class TensorRtRuntime(Runtime):
         index = self._by_batch.get(batch)
         if index is None:
             index = self._by_batch[batch] = self._profile_for(batch)
-        with self._lock:
-            lent = self._idle[index].pop() if self._idle[index] else None
-        session = lent or self._session(index)
-        try:
+        with self._pool.lend(index) as session:
             yield session
-        except BaseException:
-            session.close()  # what state it is in, nobody knows
-            raise
-        with self._lock:
-            self._idle[index].append(session)
-
-    def _session(self, index: int) -> Session:
-        with self._lock:
-            shared = self._trt.release.profile_sharing or index not in self._taken
-            self._taken.add(index)
-        return Session(
-            self._cuda,
-            self._trt,
-            self._engine if shared else self._load_engine(),
-            self._tensors,
-            index=index,
-            profile=self._profiles[index],
-            graphs=self.options.cuda_graphs,
-        )
 
     def _profile_for(self, batch: int) -> int:
-        fitting = [index for index, profile in enumerate(self._profiles) if batch in profile]
+        fitting = [index for index, profile in enumerate(self._pool.profiles) if batch in profile]
         if not fitting:
-            shown = ", ".join(f"{profile.min} to {profile.max}" for profile in self._profiles)
-            low, high = min(p.min for p in self._profiles), max(batch, *(p.max for p in self._profiles))
+            shown = ", ".join(f"{profile.min} to {profile.max}" for profile in self._pool.profiles)
+            low, high = min(p.min for p in self._pool.profiles), max(batch, *(p.max for p in self._pool.profiles))
             raise RuntimeFailureError(
                 f"the engine has no profile for a batch of {batch}",
                 got=batch,
@@ -202,7 +176,17 @@ class TensorRtRuntime(Runtime):
                 hint=f"split the batch, or build with --profile {min(low, batch)}:{batch}:{high}",
             )
         # The one that was tuned closest to this batch.
-        return min(fitting, key=lambda index: abs(self._profiles[index].opt - batch))
+        return min(fitting, key=lambda index: abs(self._pool.profiles[index].opt - batch))
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The manifest's, as it was when the engine was opened."""
+        return self.manifest.spec if self.manifest is not None else super().spec
+
+    @property
+    def remedy(self) -> str:
+        """To build the engine again."""
+        return rebuild_command(self.path)
 
     @property
     def hardware(self) -> str:
@@ -211,15 +195,15 @@ class TensorRtRuntime(Runtime):
 
     def fitting_batch(self, count: int) -> int:
         """`count` where a profile has it; else the smallest larger batch, or the largest of all."""
-        if any(count in profile for profile in self._profiles):
+        if any(count in profile for profile in self._pool.profiles):
             return count
-        larger = [profile.min for profile in self._profiles if profile.min > count]
-        return min(larger) if larger else max(profile.max for profile in self._profiles)
+        larger = [profile.min for profile in self._pool.profiles if profile.min > count]
+        return min(larger) if larger else max(profile.max for profile in self._pool.profiles)
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
         """The smallest and the largest batch of each profile."""
-        return tuple(sorted({size for profile in self._profiles for size in (profile.min, profile.max)}))
+        return tuple(sorted({size for profile in self._pool.profiles for size in (profile.min, profile.max)}))
 
     @property
     def source(self) -> Path | None:

@@ -16,7 +16,7 @@ def infer_logits(runtime: Runtime, spec: ModelSpec, tensors: npt.NDArray[np.floa
     Args:
         runtime: Open.
         spec: Names the input and the output, and gives the input's element type.
-        tensors: `[B, 3, H, W]` float32.
+        tensors: `[B, 3, H, W]` float32, B at least 1.
 
     Returns:
         `[B, classes]` float32.
@@ -33,13 +33,21 @@ def infer_outputs(runtime: Runtime, spec: ModelSpec, tensors: npt.NDArray[np.flo
     Raises:
         RuntimeFailureError: The tensors do not fit the model, or the runtime failed.
     """
-    size = runtime.fitting_batch(len(tensors))
-    if size != len(tensors):
-        parts = [tensors[start : start + size] for start in range(0, len(tensors), size)]
-        filled = [np.pad(part, [(0, size - len(part)), (0, 0), (0, 0), (0, 0)]) for part in parts]
-        results = [infer_outputs(runtime, spec, part) for part in filled]
-        return {name: np.concatenate([result[name] for result in results])[: len(tensors)] for name in results[0]}
-    return runtime.infer({spec.input.name: tensors.astype(spec.input.dtype, copy=False)})
+    given = tensors.astype(spec.input.dtype, copy=False)
+    answers: list[dict[str, Array]] = []
+    start = 0
+    while start < len(given) or not answers:  # a batch of none too: the runtime says that it runs none
+        part = given[start:]
+        size = runtime.fitting_batch(len(part)) if len(part) else 0
+        rows, part = min(size, len(part)), part[:size]
+        if rows < size:
+            part = np.pad(part, [(0, size - rows)] + [(0, 0)] * (part.ndim - 1))
+        answer = runtime.infer({spec.input.name: part})
+        answers.append({name: array[:rows] for name, array in answer.items()})
+        start += rows
+    if len(answers) == 1:
+        return answers[0]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
 def check_outputs(runtime: Runtime, spec: ModelSpec) -> None:
@@ -55,5 +63,5 @@ def check_outputs(runtime: Runtime, spec: ModelSpec) -> None:
             f"the graph and the spec of {runtime.path} disagree",
             got=", ".join(map(str, runtime.describe().outputs)),
             expected=f"{spec.output.name} with {len(spec.labels)} logits, one a label",
-            hint="export the artifact again",
+            hint=runtime.remedy,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import struct
@@ -22,11 +23,12 @@ _SPEC_LIMIT_BYTES = 64 << 20
 """More than any true header: a hostile length must not become an allocation."""
 
 
-def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
+def read_spec(path: str | os.PathLike[str], *, content: bytes | None = None) -> ModelSpec:
     """Reads the spec that travels inside an artifact.
 
     Args:
         path: `.onnx` or `.safetensors`; or `.engine` or `.plan`, with its manifest beside it.
+        content: The file's bytes, where they were read already: the spec is theirs, whatever the file holds by now.
 
     Raises:
         ArtifactError: No such file, a directory, another kind of file, or a truncated one.
@@ -49,7 +51,7 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
             got=f"the suffix {path.suffix!r}",
             expected=" or ".join(readers),
         )
-    with path.open("rb") as file:
+    with path.open("rb") if content is None else io.BytesIO(content) as file:
         metadata = readers[path.suffix](file, path)
     if SPEC_KEY not in metadata:
         raise SpecMissingError(
@@ -59,6 +61,12 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
             hint="make the artifact with `vitrify export CHECKPOINT -o model.onnx`, which writes the spec into it",
         )
     return ModelSpec.from_json(metadata[SPEC_KEY])
+
+
+def _size(file: BinaryIO) -> int:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
 
 
 def _read_manifest(file: BinaryIO, path: Path) -> dict[str, str]:
@@ -82,7 +90,7 @@ def _read_manifest(file: BinaryIO, path: Path) -> dict[str, str]:
 
 def _read_safetensors_metadata(file: BinaryIO, path: Path) -> dict[str, str]:
     # 8 bytes of little-endian length, then that many bytes of JSON: https://github.com/huggingface/safetensors#format
-    size = path.stat().st_size
+    size = _size(file)
     prefix = file.read(8)
     length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
     if not 2 <= length <= min(size - 8, _SPEC_LIMIT_BYTES):
@@ -113,7 +121,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def _read_onnx_metadata(file: BinaryIO, path: Path) -> dict[str, str]:
-    size = path.stat().st_size
+    size = _size(file)
     metadata: dict[str, str] = {}
     has_graph = False
     try:

@@ -25,21 +25,21 @@ from vitrify.engines import (
     read_manifest,
     require_gpu,
 )
-from vitrify.errors import EngineError, MissingExtraError, OptionError
-from vitrify.files import atomic_path, sha256_of
+from vitrify.errors import ArtifactError, EngineError, MissingExtraError, OptionError
+from vitrify.files import atomic_paths, sha256_of
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import runtimes_for
 from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision, Verification, read_spec
 from vitrify.verify import require_passed, verify_artifact
 
-_NEXT = {
-    "fp16": "bf16, whose range is fp32's, or fp32",
-    "bf16": "fp16, which rounds less, or fp32",
-    "int8": "fp16, or fewer quantized blocks",
-    "fp8": "fp16, or fewer quantized blocks",
+_NEXT: dict[Precision, dict[Precision, str]] = {
+    "fp16": {"bf16": "bf16, whose range is fp32's", "fp32": "fp32"},
+    "bf16": {"fp16": "fp16, which rounds less", "fp32": "fp32"},
+    "int8": {"fp16": "fp16", "int8": "fewer quantized blocks"},
+    "fp8": {"fp16": "fp16", "fp8": "fewer quantized blocks"},
 }
-"""What to try where a precision did not hold its gate."""
+"""What to try where a precision did not hold its gate, as far as the release has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,28 +95,32 @@ def engine_from_onnx(
         raise OptionError(
             f"cannot build an engine from {onnx}", expected="an .onnx file", hint="vitrify export makes one"
         )
-    spec = read_spec(onnx)
+    content, spec = _read(onnx)
+    sha256 = hashlib.sha256(content).hexdigest()
     trt = load_tensorrt(config.tensorrt)
     # TensorRT itself times kernels on a GPU: why there is none has to be said before a graph is read. TensorRT-RTX
     # compiles for GPUs that are named.
     gpu = require_gpu() if trt.release.flavour == "full" else gpu_or_none()
-    built = build_plan(onnx.read_bytes(), spec, config, trt=trt, gpu=gpu, progress=progress)
-    with atomic_path(manifest_path(output)) as manifest_file, atomic_path(output) as plan_file:
+    built = build_plan(content, spec, config, trt=trt, gpu=gpu, progress=progress)
+    del content
+    manifest = _manifest(
+        built,
+        trt,
+        onnx=os.path.relpath(onnx, output.parent),
+        onnx_sha256=sha256,
+        spec=spec,
+        config=config,
+        gpu=gpu,
+    )
+    # The manifest is moved first: with another plan beside it, or none, it is refused and says how to build again with
+    # these options.
+    with atomic_paths(manifest_path(output), output) as (manifest_file, plan_file):
         plan_file.write_bytes(built.plan)
-        manifest = _manifest(
-            built,
-            trt,
-            onnx=os.path.relpath(onnx, output.parent),
-            onnx_sha256=sha256_of(onnx),
-            spec=spec,
-            config=config,
-            gpu=gpu,
-        )
+        built = dataclasses.replace(built, plan=b"")  # it is on the disk, and the runtime reads it again
         notes = []
         if _runs_here(built, trt, gpu):
-            manifest = dataclasses.replace(
-                manifest, verification=_verified(plan_file, manifest, onnx, images, progress)
-            )
+            record = _verified(plan_file, manifest, trt, onnx, images=images, progress=progress)
+            manifest = dataclasses.replace(manifest, verification=record)
         else:
             notes.append(f"not compared with its source, which needs the GPU: there, run vitrify verify {output}")
         manifest_file.write_text(manifest.to_json(), encoding="utf-8")
@@ -146,6 +150,16 @@ def engine_from_manifest(
     if gpu is not None and gpu.compute_capability not in config.compute_capabilities:
         config = dataclasses.replace(config, compute_capabilities=())  # those of another machine
     return engine_from_onnx(onnx, plan, config=config, images=images, progress=progress)
+
+
+def _read(onnx: Path) -> tuple[bytes, ModelSpec]:
+    """The ONNX file's bytes, read once, and the spec in them: what is parsed, hashed and described is one thing."""
+    try:
+        content = onnx.read_bytes() if onnx.is_file() else None
+    except OSError as error:
+        raise ArtifactError(f"cannot read {onnx}", got=error.strerror or error, hint="check its rights") from error
+    spec = read_spec(onnx, content=content)  # says what is wrong where there is no file
+    return content or b"", spec
 
 
 def _manifest(
@@ -183,7 +197,13 @@ def _runs_here(built: BuiltPlan, trt: TensorRt, gpu: Gpu | None) -> bool:
 
 
 def _verified(
-    plan: Path, manifest: Manifest, onnx: Path, images: Sequence[ImageSource], progress: Progress
+    plan: Path,
+    manifest: Manifest,
+    trt: TensorRt,
+    onnx: Path,
+    *,
+    images: Sequence[ImageSource],
+    progress: Progress,
 ) -> Verification:
     """Runs the plan through the runtime that will run it later, against its source."""
     beside = manifest_path(plan)
@@ -197,7 +217,9 @@ def _verified(
         )
     finally:
         beside.unlink(missing_ok=True)
-    require_passed(verification.checks, "the engine", hint=_advice(manifest.precision, manifest.spec))
+    if reference is not None and sha256_of(onnx) != manifest.onnx_sha256:
+        raise ArtifactError(f"{onnx} changed while its engine was built", hint="run the same command again")
+    require_passed(verification.checks, "the engine", hint=_advice(manifest, trt))
     return verification
 
 
@@ -209,7 +231,9 @@ def _reference(onnx: Path) -> Path | None:
     return onnx
 
 
-def _advice(precision: Precision, spec: ModelSpec) -> str:
-    if precision == "fp32":
+def _advice(manifest: Manifest, trt: TensorRt) -> str:
+    if manifest.precision == "fp32":
         return "an fp32 engine that differs is a fault of TensorRT's: try another version, and leave --tf32 out"
-    return f"try {_NEXT[precision]}; nothing was written"
+    known = [text for precision, text in _NEXT[manifest.precision].items() if precision in trt.release.precisions]
+    held = [] if manifest.config.hold_norms else ["leave --no-hold-norms out"]
+    return "; ".join([*held, f"try {', or '.join(known)}", "nothing was written"])
