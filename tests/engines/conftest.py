@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
 
 from tests.engines.fake import FakeCuda, FakeTensorRt
-from vitrify.engines import device, releases
+from tests.engines.fake_launcher import FakeLauncher
+from vitrify.engines import device, images, releases
+from vitrify.engines.nvrtc import preprocessing_cubin
 from vitrify.runtimes import tensorrt as runtime
 from vitrify.workflows import build as workflow
+
+once = functools.cache(preprocessing_cubin)
+"""Each GPU's kernel is compiled once for all tests."""
 
 
 class Machine:
@@ -21,6 +27,9 @@ class Machine:
         self.cuda, self.trt = cuda, FakeTensorRt(cuda, version)
         for module in (device, runtime):
             self._patch.setattr(module, "cuda", lambda: self.cuda)
+        self.launcher = FakeLauncher(cuda)
+        self._patch.setattr(images, "launcher", lambda: self.launcher)
+        self._patch.setattr(images, "preprocessing_cubin", once)
         for module in (releases, runtime, workflow):
             self._patch.setattr(module, "load_tensorrt", lambda choice="auto": self.trt.binding)
 

@@ -41,6 +41,7 @@ class FakeCuda:
         self.queues: dict[int, list[Callable[[], None]]] = {_DEVICE_STREAM: []}
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.events: set[int] = set()
+        self._running = threading.RLock()  # the GPU does one thing at a time
         self._recording = threading.local()  # a thread records its own calls alone
         self.allocations = self.launches = 0
         self.refuse_capture = ""  # what the driver answers to a recording
@@ -99,13 +100,19 @@ class FakeCuda:
 
     def synchronize(self, stream: int) -> None:
         assert self.recording is None, "a stream cannot be waited for while it is recorded"
-        work, self.queues[stream] = self.queues[stream], []
-        for step in work:
-            step()
+        self._run(stream, lambda: False)
+
+    def _run(self, stream: int, enough: Callable[[], bool]) -> None:
+        with self._running:
+            queue = self.queues.get(stream, [])
+            while queue and not enough():
+                queue.pop(0)()
 
     def wait_for(self, stream: int, other: int, event: int) -> None:
         assert event in self.events
-        self.give(stream, lambda: self.synchronize(other) if other in self.queues else None)
+        reached: list[bool] = []
+        self.queues[other].append(lambda: reached.append(True))
+        self.give(stream, lambda: self._run(other, lambda: bool(reached)))
 
     def copy(self, target: int, source: int, size: int, stream: int) -> None:
         assert {target, source} <= self.memory.keys()

@@ -87,4 +87,5 @@ def _sums(
         used = tap < count
         weight = np.where(used, weights[:, tap], 0).astype(np.int32)
         total = total + weight * read(np.where(used, first + tap, first).astype(np.int64)).astype(np.int32)
-    return np.clip(total >> 22, 0, 255).astype(np.uint8)
+    rounded: npt.NDArray[np.uint8] = np.clip(total >> 22, 0, 255).astype(np.uint8)
+    return rounded

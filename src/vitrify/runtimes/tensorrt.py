@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,18 @@ from vitrify.engines import Manifest, load_tensorrt, read_manifest, require_fit,
 from vitrify.engines.arrays import DeviceArray
 from vitrify.engines.config import Profile
 from vitrify.engines.device import cuda
+from vitrify.engines.images import GpuImages
 from vitrify.engines.manifest import rebuild_command
 from vitrify.engines.releases import PRODUCTS
 from vitrify.engines.session import Session
 from vitrify.engines.tensors import profiles_of, tensors_of
 from vitrify.engines.watching import BuildLog
-from vitrify.errors import ArtifactError, EngineError, MissingExtraError, OptionError, RuntimeFailureError
+from vitrify.errors import ArtifactError, EngineError, ImageError, MissingExtraError, OptionError, RuntimeFailureError
+from vitrify.pixels import Decoders
+from vitrify.pixels.batches import StoredImage
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
 from vitrify.runtimes.registry import runtimes_for
+from vitrify.spec import ModelSpec
 
 
 class TensorRtRuntime(Runtime):
@@ -31,6 +35,7 @@ class TensorRtRuntime(Runtime):
 
     name = "tensorrt"
     precisions = ("fp32",)
+    has_gpu_pixels = True
 
     def _open(self) -> None:
         if self.options.device not in ("cpu", "cuda"):  # cpu is the default of every runtime's options
@@ -55,9 +60,11 @@ class TensorRtRuntime(Runtime):
         self._tensors = tensors_of(self._trt, self._engine)
         self._profiles = profiles_of(self._trt, self._engine)
         self._lock = threading.Lock()
+        self._one_at_a_time = threading.Lock()
         self._idle: dict[int, list[Session]] = {index: [] for index in range(len(self._profiles))}
         self._taken: set[int] = set()
         self._by_batch: dict[int, int] = {}  # the profile of each batch size that was asked for
+        self._images = GpuImages(self._cuda, self.options.pixels)
         # The first worker now: what does not fit into the GPU should not show at the first request.
         self._idle[0].append(self._session(0))
 
@@ -72,6 +79,7 @@ class TensorRtRuntime(Runtime):
         return engine
 
     def _close(self) -> None:
+        self._images.close()
         for sessions in self._idle.values():
             for session in sessions:
                 session.close()
@@ -144,6 +152,30 @@ class TensorRtRuntime(Runtime):
                 raise RuntimeFailureError(f"the array for {name} is read-only", hint="give one that may be written")
         with self.session(*count) as session:
             return session.run_on_device(given, stream=stream, outputs=into)
+
+    @property
+    def prepares_images(self) -> bool:
+        """Whether images are resized, cropped and normalised on the GPU, into what the engine reads."""
+        return self._images.available
+
+    def infer_images(
+        self, images: Sequence[StoredImage], spec: ModelSpec, decoders: Decoders
+    ) -> tuple[Array, list[ImageError | None]]:
+        """Decodes images on the CPU, prepares them on the GPU where the engine reads, and infers; see the base class.
+
+        Threads that call at once decode, copy and prepare side by side, each in memory of its own; their inferences
+        follow each other on one worker.
+        """
+        stages = self._images.stages(self._tensors, max(profile.max for profile in self._profiles), spec)
+        count = self.fitting_batch(len(images))
+
+        def infer(source: DeviceArray, stream: int, target: DeviceArray) -> None:
+            with self._one_at_a_time:  # giving the work to the GPU, which orders it
+                self.infer_on_device({spec.input.name: source}, stream=stream, outputs={spec.output.name: target})
+
+        with stages.lend() as stage:
+            failures = stage.decode(images, decoders)
+            return stage.infer(count, infer), failures
 
     def _require_here(self, name: str, array: DeviceArray) -> None:
         if array.device_type not in self._cuda.memory_kinds or array.device_index != 0:
