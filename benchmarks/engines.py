@@ -239,7 +239,7 @@ def run(arguments: argparse.Namespace) -> None:
     import timm
     import torch
 
-    worker = Worker(arguments.python, {**os.environ, **_environment(arguments.environment)})
+    worker = Worker(arguments.python, {**os.environ, **sourced(arguments.environment)})
     opened = worker.ask(do="open", engines=[str(engine) for engine in arguments.engines])
     precisions = sorted({engine["precision"] for engine in opened["engines"]})
     side = arguments.side
@@ -272,7 +272,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"wrote {arguments.output}")
 
 
-def _environment(path: Path | None) -> dict[str, str]:
+def sourced(path: Path | None) -> dict[str, str]:
     """What sourcing a shell file exports."""
     if path is None:
         return {}

@@ -22,6 +22,11 @@ INTRODUCTIONS = {
         "`vitrify-classify --bench` with a ViT-B/16 engine: decoded on the CPU, resized there or on the GPU, as many "
         "batches at once as there are streams. `cpp/tests/test_cuda_device.cu` times the resize alone.\n"
     ),
+    "jpeg-to-label-gpu": (
+        "## From JPEG files to logits on a GPU, beside PyTorch\n\n"
+        "ViT-B/16 at 224 pixels, 5 classes, random weights. `benchmarks/gpu_pipeline.py` says what the contenders do, "
+        "how they are timed, and what *stages* and the relative error are. Pixels are where images are resized.\n"
+    ),
     "pixels": (
         "## From JPEG bytes to a tensor\n\n"
         "ViT-B/16's evaluation transform: shorter side to 248 pixels, bicubic, centre crop of 224, normalised. "

@@ -1,6 +1,6 @@
 // The pixel core for Python. Shapes and types are checked in vitrify/pixels; here only memory is handed over.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
+#include "native.hpp"
+
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
@@ -8,12 +8,10 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <exception>
 #include <new>
 #include <optional>
-#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -24,10 +22,9 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
-namespace {
+using namespace vitrify::python;
 
-using Pixels = nb::ndarray<const std::uint8_t, nb::shape<-1, -1, 3>, nb::c_contig, nb::device::cpu>;
-using Triple = std::array<float, 3>;
+namespace {
 
 nb::ndarray<nb::numpy, std::uint8_t, nb::shape<-1, -1, 3>> to_array(vitrify::Image image) {
   auto* owned = new std::vector<std::uint8_t>(std::move(image.rgb));
@@ -37,17 +34,9 @@ nb::ndarray<nb::numpy, std::uint8_t, nb::shape<-1, -1, 3>> to_array(vitrify::Ima
           owner};
 }
 
-vitrify::Size size_of(const Pixels& pixels) {
-  return {static_cast<int>(pixels.shape(1)), static_cast<int>(pixels.shape(0))};
-}
+}  // namespace
 
-// One image of a batch: encoded bytes or pixels. Holds only pointers; Python keeps the objects alive.
-struct Source {
-  const std::uint8_t* data = nullptr;
-  std::size_t bytes = 0;
-  vitrify::Size size;
-  bool encoded = false;
-};
+namespace vitrify::python {
 
 Source source_of(nb::handle object) {
   Source source;
@@ -64,9 +53,6 @@ Source source_of(nb::handle object) {
   return source;
 }
 
-// What an image failed with: problem, got, expected, hint.
-using Failure = std::array<std::string, 4>;
-
 Failure failure_of(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
@@ -78,6 +64,10 @@ Failure failure_of(const std::exception_ptr& error) {
     return {"the image cannot be prepared", other.what(), "", ""};
   }
 }
+
+}  // namespace vitrify::python
+
+namespace {
 
 // Prepares every image on `threads` threads, without the GIL. Gives one failure an image, none where it went well.
 std::vector<std::optional<Failure>> preprocess(nb::list images, const vitrify::Preprocess& spec,
@@ -242,6 +232,8 @@ NB_MODULE(_native, module) {
         return preprocess(std::move(images), spec, options, std::move(out), threads);
       },
       "images"_a, "spec"_a, "limits"_a, "fast"_a, "out"_a, "threads"_a);
+
+  define_batches(module);
 
   module.def("available_kernels", &vitrify::available_kernels);
   module.def("kernels_in_use", &vitrify::kernels_in_use);

@@ -3,12 +3,14 @@
 
     python scripts/check_engine.py model.engine
 
-Prints a line a check and ends with 1 where one failed. Needs vitrify, NumPy, TensorRT and cuda-bindings.
+Prints a line a check and ends with 1 where one failed. Needs vitrify, NumPy, Pillow, TensorRT, cuda-bindings
+and NVRTC.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import io
 import itertools
 import shutil
 import sys
@@ -18,11 +20,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from vitrify.engines import manifest_path
+from vitrify.classifier import Classifier, Failure
+from vitrify.engines import manifest_path, read_manifest
 from vitrify.engines.arrays import DeviceArray
 from vitrify.engines.device import cuda
+from vitrify.engines.launching import launcher
+from vitrify.engines.nvrtc import preprocessing_cubin
+from vitrify.engines.staging import ImageStages
+from vitrify.engines.tensors import Tensor
 from vitrify.errors import DeviceError, EngineError, RuntimeFailureError, VitrifyError
+from vitrify.pixels import Decoders, preprocess
 from vitrify.runtimes import RuntimeOptions, infer_logits
 from vitrify.runtimes.tensorrt import TensorRtRuntime
 from vitrify.spec import golden_batch, golden_logits
@@ -135,12 +144,73 @@ def refusals(path: Path) -> str:
         return f"{len(cases)} of {len(cases)}, and a trusted plan without a manifest runs"
 
 
+def mixed_pictures(count: int) -> list[np.ndarray | bytes]:
+    """Noise as arrays and as files, of many sizes and every orientation."""
+    random = np.random.default_rng(7)
+    pictures: list[np.ndarray | bytes] = []
+    for number in range(count):
+        height, width = (int(side) for side in random.integers(1, 400 if number % 7 else 1500, 2))
+        rgb = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        if number % 3 == 0:
+            pictures.append(rgb)
+            continue
+        file, exif = io.BytesIO(), Image.Exif()
+        exif[0x0112] = 1 + number % 8
+        Image.fromarray(rgb).save(file, "PNG" if number % 3 == 1 else "JPEG", exif=exif)
+        pictures.append(file.getvalue())
+    return pictures
+
+
+def gpu_pixels_equal_cpu_pixels(path: Path) -> str:
+    """The engine's input, in both of its types, beside the CPU core's tensor: equal to the last bit."""
+    gpu, largest = cuda(), 8
+    spec = read_manifest(path).spec.preprocess
+    cubin = preprocessing_cubin(gpu.gpu().compute_capability)
+    pictures, decoders = mixed_pictures(96), Decoders(4)
+    shape = (3, spec.crop_height, spec.crop_width)
+    for dtype in ("float32", "float16"):
+        source = Tensor(name="image", dtype=dtype, shape=shape, is_input=True)
+        target = Tensor(name="same", dtype=dtype, shape=shape, is_input=False)
+        stages = ImageStages(gpu, launcher(), cubin, source=source, target=target, largest=largest, spec=spec)
+
+        def passed_on(given: DeviceArray, stream: int, into: DeviceArray, size: int = source.size(largest)) -> None:
+            gpu.copy(into.address, given.address, size, stream)
+
+        for start in range(0, len(pictures), largest):
+            part = pictures[start : start + largest]
+            with stages.lend() as stage:
+                assert not any(stage.decode(decoders.open(part, spec), decoders))  # type: ignore[arg-type]
+                made = stage.infer(largest, passed_on)
+            wanted = preprocess(part, spec).astype(dtype)
+            assert made.tobytes() == wanted.tobytes(), f"{dtype}, {np.flatnonzero((made != wanted).any((1, 2, 3)))}"
+        stages.close()
+    return f"{len(pictures)} images of mixed sizes and orientations, float32 and float16"
+
+
+def gpu_pixels_give_the_cpus_answers(path: Path) -> str:
+    pictures: list[np.ndarray | bytes] = [*mixed_pictures(40), b"no image"]
+    with Classifier(path, batch_size=8, pixels="gpu") as one, Classifier(path, batch_size=8, pixels="cpu") as other:
+        assert one.pixels_on_gpu
+        assert not other.pixels_on_gpu
+        worst = 0.0
+        for _ in range(3):
+            for ours, theirs in zip(one.stream(pictures), other.stream(pictures), strict=True):
+                assert isinstance(ours, Failure) == isinstance(theirs, Failure), (ours, theirs)
+                if not isinstance(ours, Failure) and not isinstance(theirs, Failure):
+                    difference = np.abs(ours.logits - theirs.logits).max() / np.abs(theirs.logits).max()
+                    worst = max(worst, float(difference))
+        assert worst <= 1e-3, worst  # the same tensors; another batch may take other kernels
+    return f"3 times {len(pictures)} images, one unreadable: largest relative difference {worst:.2g}"
+
+
 CHECKS = (
     golden_vectors,
     graphs_change_nothing,
     threads_share,
     allocates_nothing_when_warm,
     stays_on_the_device,
+    gpu_pixels_equal_cpu_pixels,
+    gpu_pixels_give_the_cpus_answers,
     refusals,
 )
 

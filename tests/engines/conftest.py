@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
 
 from tests.engines.fake import FakeTensorRt
 from tests.engines.fake_cuda import FakeCuda
-from tests.engines.running import build
-from vitrify.engines import device, releases
+from tests.engines.fake_launcher import FakeLauncher
+from tests.engines.running import VERSIONS, build
+from vitrify.engines import device, images, releases
+from vitrify.engines.nvrtc import preprocessing_cubin
 from vitrify.engines.releases import Flavour
 from vitrify.runtimes import tensorrt as runtime
 from vitrify.verify import probed
 from vitrify.workflows import build as workflow
+
+once = functools.cache(preprocessing_cubin)
+"""Each GPU's kernel is compiled once for all tests."""
 
 
 class Machine:
@@ -25,6 +31,9 @@ class Machine:
         self.cuda, self.trt = cuda, FakeTensorRt(cuda, version, flavour)
         for module in (device, runtime):
             self._patch.setattr(module, "cuda", lambda: self.cuda)
+        self.launcher = FakeLauncher(cuda)
+        self._patch.setattr(images, "launcher", lambda: self.launcher)
+        self._patch.setattr(images, "preprocessing_cubin", once)
         for module in (releases, runtime, probed, workflow):
             self._patch.setattr(module, "load_tensorrt", lambda choice="auto": self.trt.binding)
 
@@ -35,7 +44,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     return Machine(monkeypatch)
 
 
-@pytest.fixture(params=["10.13.0.35", "8.5.3.1"])
+@pytest.fixture(params=VERSIONS)
 def engine(request: pytest.FixtureRequest, machine: Machine, artifact: Path, tmp_path: Path) -> Path:
     """An engine for batches of 1 to 16, of a release whose contexts share a profile and of one whose do not."""
     machine.use(FakeCuda(), request.param)

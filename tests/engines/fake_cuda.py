@@ -33,6 +33,7 @@ class FakeCuda:
         self.queues: dict[int, list[Callable[[], None]]] = {_DEVICE_STREAM: []}
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.events: set[int] = set()
+        self._running = threading.RLock()  # the GPU does one thing at a time
         self._recording = threading.local()  # a thread records its own calls alone
         self.allocations = self.launches = 0
         self.refuse_capture = ""  # what the driver answers to a recording
@@ -127,17 +128,20 @@ class FakeCuda:
     def synchronize(self, stream: int) -> None:
         assert self.recording is None, "a stream cannot be waited for while it is recorded"
         self._call()
-        self._run(stream, len(self.queues[stream]))
+        with self._running:
+            self._run(stream, len(self.queues[stream]))
 
     def _run(self, stream: int, steps: int) -> None:
-        for _ in range(steps):
-            self._done[stream] = self._done.get(stream, 0) + 1
-            self.queues[stream].pop(0)()
+        with self._running:
+            for _ in range(steps):
+                self._done[stream] = self._done.get(stream, 0) + 1
+                self.queues[stream].pop(0)()
 
     def wait_for(self, stream: int, other: int, event: int) -> None:
         assert event in self.events
         # What the other stream has been given so far, and nothing that comes later.
-        until = self._done.get(other, 0) + len(self.queues[other])
+        with self._running:
+            until = self._done.get(other, 0) + len(self.queues[other])
         self.give(
             stream,
             lambda: self._run(other, max(until - self._done.get(other, 0), 0)) if other in self.queues else None,

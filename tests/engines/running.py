@@ -15,6 +15,9 @@ from vitrify.workflows.build import engine_from_onnx
 
 Images: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
+VERSIONS = ("10.13.0.35", "8.5.3.1")
+"""Releases that differ most in how they run engines."""
+
 _seeds = itertools.count()
 
 

@@ -17,10 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.conftest import LABELS, tiny_model, tiny_spec
 from tests.engines.conftest import Machine, machine
 from vitrify.checkpoints import save_checkpoint
-from vitrify.conversion import embed_spec, export_with_dynamo, export_with_torchscript, simplify
+from vitrify.conversion import export_with_dynamo, export_with_torchscript, simplify
 from vitrify.engines import BuildConfig, manifest_path
 from vitrify.errors import ArtifactError, DeviceError, EngineError, OptionError
-from vitrify.graphs import probed_model
+from vitrify.graphs import embed_spec, probed_model
 from vitrify.spec import golden_recipe_batch, read_spec
 from vitrify.verify import DriftMeter, LayerReport, compare_layers
 from vitrify.workflows.build import engine_from_onnx

@@ -1,23 +1,31 @@
 // nvcc -O3 -std=c++17 -arch=native -Icpp/include -Icpp/src/cuda -Icpp/src/pixels -c cpp/src/cuda/preprocess.cu
 //
 // The CPU reference of this kernel is the pixel core itself; cpp/tests/test_cuda.cpp runs the same tiles on the CPU, and
-// cpp/tests/test_cuda_device.cu compares what the GPU made with both.
+// cpp/tests/test_cuda_device.cu compares what the GPU made with both. NVRTC compiles this file too, for Python.
+#ifndef __CUDACC_RTC__
 #include "launch.hpp"
-
-#include <cuda_fp16.h>
+#endif
 
 #include "tile.hpp"
 
 namespace vitrify::cuda {
 namespace {
 
+// The bits of an IEEE half.
+struct Half {
+  std::uint16_t bits;
+};
+
 __device__ void put(float* out, float value) { *out = value; }
-__device__ void put(__half* out, float value) { *out = __float2half_rn(value); }
+__device__ void put(Half* out, float value) {
+  // __float2half_rn's own instruction: its header is not where NVRTC runs without the toolkit.
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out->bits) : "f"(value));
+}
 
 // A block makes a tile of one image's crop, a thread an output pixel: kTileWidth x kTileHeight threads. The first pass
 // goes to shared memory, kChunk lines at a time, the second from there into registers.
 template <typename Value>
-__global__ void preprocess(const Job* jobs, const std::int32_t* numbers, const std::uint8_t* pixels, const float* table,
+__device__ void preprocess(const Job* jobs, const std::int32_t* numbers, const std::uint8_t* pixels, const float* table,
                            std::uint32_t fill, int width, int height, Value* out) {
   __shared__ std::uint8_t middle[kChunk * kTileWidth * 3];
   const Job job = jobs[blockIdx.z];
@@ -77,6 +85,20 @@ __global__ void preprocess(const Job* jobs, const std::int32_t* numbers, const s
 
 }  // namespace
 
+// Names that Python finds in the compiled code.
+extern "C" __global__ void vitrify_preprocess_float32(const Job* jobs, const std::int32_t* numbers,
+                                                      const std::uint8_t* pixels, const float* table,
+                                                      std::uint32_t fill, int width, int height, float* out) {
+  preprocess(jobs, numbers, pixels, table, fill, width, height, out);
+}
+
+extern "C" __global__ void vitrify_preprocess_float16(const Job* jobs, const std::int32_t* numbers,
+                                                      const std::uint8_t* pixels, const float* table,
+                                                      std::uint32_t fill, int width, int height, std::uint16_t* out) {
+  preprocess(jobs, numbers, pixels, table, fill, width, height, reinterpret_cast<Half*>(out));
+}
+
+#ifndef __CUDACC_RTC__
 cudaError_t launch(const Batch& batch, const Preprocess& spec, bool half, void* out, cudaStream_t stream) {
   const int width = spec.crop.width;
   const int height = spec.crop.height;
@@ -84,13 +106,14 @@ cudaError_t launch(const Batch& batch, const Preprocess& spec, bool half, void* 
   const dim3 blocks((width + kTileWidth - 1) / kTileWidth, (height + kTileHeight - 1) / kTileHeight, batch.count);
   const std::uint32_t fill = spec.fill[0] | spec.fill[1] << 8 | static_cast<std::uint32_t>(spec.fill[2]) << 16;
   if (half) {
-    preprocess<<<blocks, threads, 0, stream>>>(batch.jobs, batch.numbers, batch.pixels, batch.table, fill, width, height,
-                                               static_cast<__half*>(out));
+    vitrify_preprocess_float16<<<blocks, threads, 0, stream>>>(batch.jobs, batch.numbers, batch.pixels, batch.table,
+                                                               fill, width, height, static_cast<std::uint16_t*>(out));
   } else {
-    preprocess<<<blocks, threads, 0, stream>>>(batch.jobs, batch.numbers, batch.pixels, batch.table, fill, width, height,
-                                               static_cast<float*>(out));
+    vitrify_preprocess_float32<<<blocks, threads, 0, stream>>>(batch.jobs, batch.numbers, batch.pixels, batch.table,
+                                                               fill, width, height, static_cast<float*>(out));
   }
   return cudaGetLastError();
 }
+#endif
 
 }  // namespace vitrify::cuda

@@ -11,36 +11,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "job.hpp"
 #include "vitrify/image.hpp"
 
-// The arithmetic runs on the GPU, and on the CPU in its test.
-#ifdef __CUDACC__
-#define VITRIFY_BOTH __host__ __device__
-#else
-#define VITRIFY_BOTH
-#endif
-
 namespace vitrify::cuda {
-
-// The outputs of one axis in the crop, as offsets into a batch's tables.
-struct Axis {
-  std::int32_t first;    // into `numbers`: [outputs] first input, relative to the window
-  std::int32_t count;    // into `numbers`: [outputs] how many inputs
-  std::int32_t weights;  // into `numbers`: [outputs, taps]
-  std::int32_t taps;
-  std::int32_t outputs;  // computed ones; the rest of the crop is filled
-  std::int32_t to;       // where they begin in the crop
-};
-
-// One image of a batch, of which a window is in memory.
-struct Job {
-  std::int64_t pixels;         // into the batch's pixels: the upright window's top left one, in bytes
-  std::int64_t row_stride;     // bytes from a pixel to the one below it
-  std::int64_t column_stride;  // bytes from a pixel to the one on its right
-  Axis x;
-  Axis y;
-  bool vertical_first;
-};
 
 // The part of an image, as it is stored, that its crop is made of, and where it has to lie: [height, width, 3] bytes.
 struct Window {

@@ -1,9 +1,7 @@
 // A tile of the crop: what a block of threads computes, and the CPU's test with it.
 #pragma once
 
-#include <cstdint>
-
-#include "preprocess.hpp"
+#include "job.hpp"
 
 namespace vitrify::cuda {
 

@@ -16,10 +16,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vitrify.classifier.pipeline import ImagePipeline
 from vitrify.classifier.postprocess import LabelScore, probabilities, top_labels
 from vitrify.errors import ImageError, OptionError
 from vitrify.pixels import ImageSource, preprocess
-from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, has_native_bf16, infer_logits, pick_runtime
+from vitrify.runtimes import (
+    PixelsOn,
+    Runtime,
+    RuntimeOptions,
+    check_outputs,
+    has_native_bf16,
+    infer_logits,
+    pick_runtime,
+)
 from vitrify.spec import ModelSpec, Precision
 
 if TYPE_CHECKING:
@@ -76,6 +85,8 @@ class Classifier:
             processor has it, and the runtime is OpenVINO; else fp32. Naming one forces it.
         threads: Threads of the runtime and of preprocessing; by default one a core.
         batch_size: Images in one inference.
+        pixels: Where images are resized, cropped and normalised: `auto` takes the GPU where the runtime has one and can
+            do it, `cpu` and `gpu` ask for one. The tensors are the same.
         top_k: Labels in an answer.
         like: A spec of the same model, for a foreign checkpoint whose tensors do not tell everything.
 
@@ -99,6 +110,7 @@ class Classifier:
         precision: PrecisionChoice = "auto",
         threads: int | None = None,
         batch_size: int = 8,
+        pixels: PixelsOn = "auto",
         top_k: int = 5,
         like: ModelSpec | None = None,
     ) -> None:
@@ -114,10 +126,21 @@ class Classifier:
         # The spec is read before the weights are: a file that cannot be used fails at once.
         early = kind.spec_of(self.path)
         chosen: Precision = _automatic_precision(early, row.name) if precision == "auto" else precision
-        self._runtime: Runtime = kind(self.path, RuntimeOptions(precision=chosen, threads=threads, like=like)).open()
+        options = RuntimeOptions(precision=chosen, threads=threads, like=like, pixels=pixels)
+        self._runtime: Runtime = kind(self.path, options).open()
         self.spec: ModelSpec = early or self._runtime.spec
         check_outputs(self._runtime, self.spec)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="vitrify-pixels")
+        self._pipeline: ImagePipeline | None = None
+        if self._runtime.prepares_images:
+            self._pipeline = ImagePipeline(
+                self._runtime, self.spec, self._pool, threads=self.threads, batch_size=batch_size
+            )
+
+    @property
+    def pixels_on_gpu(self) -> bool:
+        """Whether the runtime prepares the images on its GPU."""
+        return self._pipeline is not None
 
     @property
     def runtime(self) -> Runtime:
@@ -151,7 +174,9 @@ class Classifier:
         return predictions
 
     def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
-        """Classifies any number of images, reading ahead by two batches and holding no more.
+        """Classifies any number of images, reading ahead by a few batches and holding no more.
+
+        Where a GPU prepares the images, batches are read, decoded, copied and inferred side by side.
 
         Args:
             images: As for a call; may be endless.
@@ -159,6 +184,9 @@ class Classifier:
         Yields:
             A prediction for each image, or what is wrong with it, in order.
         """
+        if self._pipeline is not None:
+            yield from self._stream_through(self._pipeline, images)
+            return
         numbered = enumerate(images)
         pending: collections.deque[tuple[str, Future[npt.NDArray[np.float32]]]] = collections.deque()
         while True:
@@ -181,6 +209,8 @@ class Classifier:
 
     def close(self) -> None:
         """Frees the runtime and the threads."""
+        if self._pipeline is not None:
+            self._pipeline.close()
         self._pool.shutdown(cancel_futures=True)
         self._runtime.close()
 
@@ -198,16 +228,31 @@ class Classifier:
     def _answer(self, batch: list[tuple[str, Future[npt.NDArray[np.float32]]]]) -> Iterator[Prediction | Failure]:
         failures = dict(self._failures(batch))
         tensors = [future.result() for index, (_, future) in enumerate(batch) if index not in failures]
-        rows: Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]] = iter(())
-        if tensors:
-            logits = self.logits(np.concatenate(tensors))
-            rows = zip(logits, probabilities(logits, self.spec), strict=True)
-        for index, (name, _) in enumerate(batch):
-            if index in failures:
-                yield Failure(source=name, error=failures[index])
+        logits = iter(self.logits(np.concatenate(tensors)) if tensors else ())
+        rows = [failures[index] if index in failures else next(logits) for index in range(len(batch))]
+        yield from self._named([name for name, _ in batch], rows)
+
+    def _stream_through(self, pipeline: ImagePipeline, images: Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
+        names: collections.deque[str] = collections.deque()
+
+        def noted() -> Iterator[ImageSource]:
+            for number, image in enumerate(images):
+                names.append(_name(image, number))
+                yield image
+
+        for rows in pipeline.stream(noted()):
+            yield from self._named([names.popleft() for _ in rows], rows)
+
+    def _named(
+        self, names: list[str], rows: Sequence[npt.NDArray[np.float32] | ImageError]
+    ) -> Iterator[Prediction | Failure]:
+        logits = [row for row in rows if not isinstance(row, ImageError)]
+        scores = iter(probabilities(np.stack(logits), self.spec) if logits else ())
+        for name, row in zip(names, rows, strict=True):
+            if isinstance(row, ImageError):
+                yield Failure(source=name, error=row)
             else:
-                row, probability = next(rows)
-                yield Prediction(source=name, top=top_labels(probability, self.labels, self.top_k), logits=row)
+                yield Prediction(source=name, top=top_labels(next(scores), self.labels, self.top_k), logits=row)
 
     @staticmethod
     def _failures(batch: list[tuple[str, Future[npt.NDArray[np.float32]]]]) -> Iterator[tuple[int, ImageError]]:

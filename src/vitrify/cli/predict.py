@@ -20,6 +20,7 @@ def predict(
     runtime: str = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     batch_size: int = 8,
+    pixels: Literal["auto", "cpu", "gpu"] = "auto",
     threads: int | None = None,
     json: JsonFlag = False,
 ) -> int:
@@ -37,6 +38,7 @@ def predict(
         runtime: auto, or a runtime's name.
         precision: auto takes bf16 where the artifact's record says that it passed; fp32 forces exact.
         batch_size: Images in one inference.
+        pixels: Where images are resized: auto takes the engine's GPU. The tensors are the same.
         threads: Threads of the runtime and of preprocessing.
         json: The same as --format jsonl.
     """
@@ -50,7 +52,13 @@ def predict(
     sources = expand_sources(images, stdin=sys.stdin.buffer)
     failed = 0
     with Classifier(
-        artifact, runtime=runtime, precision=precision, batch_size=batch_size, threads=threads, top_k=top_k
+        artifact,
+        runtime=runtime,
+        precision=precision,
+        batch_size=batch_size,
+        pixels=pixels,
+        threads=threads,
+        top_k=top_k,
     ) as classifier:
         writer = AnswerWriter("jsonl" if json else format)
         stream = classifier.stream(sources)

@@ -82,9 +82,7 @@ def verify(
             for note in result.notes:
                 out.print(f"note: {note}")
         again = rebuild_command(artifact) if artifact.suffix in ENGINE_SUFFIXES else "export it again on this machine"
-        require_passed(
-            result.verification.checks, str(artifact), hint=f"{again}; if that passes, the file was damaged"
-        )
+        require_passed(result.verification.checks, str(artifact), hint=f"{again}; if that passes, the file was damaged")
         return 0
     report = compare_layers(
         artifact,

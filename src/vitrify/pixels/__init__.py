@@ -1,8 +1,20 @@
 """The one implementation of preprocessing: bytes to tensor, by the C++ core that the C++ runtime links too."""
 
+from vitrify.pixels.batches import Decoders
 from vitrify.pixels.decode import IMAGE_SUFFIXES, decode
 from vitrify.pixels.limits import DecodeLimits
-from vitrify.pixels.preprocess import ImageSource, preprocess, read_rgb
+from vitrify.pixels.preprocess import ImageSource, named, native_source, preprocess, read_rgb
 from vitrify.pixels.resize import resize
 
-__all__ = ["IMAGE_SUFFIXES", "DecodeLimits", "ImageSource", "decode", "preprocess", "read_rgb", "resize"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "DecodeLimits",
+    "Decoders",
+    "ImageSource",
+    "decode",
+    "named",
+    "native_source",
+    "preprocess",
+    "read_rgb",
+    "resize",
+]

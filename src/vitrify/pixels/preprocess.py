@@ -54,14 +54,14 @@ def preprocess(
     batch = np.empty((len(images), 3, spec.crop_height, spec.crop_width), np.float32)
     workers = max(1, min(len(images), threads or os.cpu_count() or 1))
     if workers == 1 or all(map(_is_native, images)):
-        sources = [_native_source(image, limits) for image in images]
+        sources = [native_source(image, limits) for image in images]
     else:
         with ThreadPoolExecutor(workers) as pool:
-            sources = list(pool.map(_native_source, images, [limits] * len(images)))
-    failures = _native.preprocess(sources, _native_spec(spec), native_limits(limits), fast_decode, batch, workers)
+            sources = list(pool.map(native_source, images, [limits] * len(images)))
+    failures = _native.preprocess(sources, native_spec(spec), native_limits(limits), fast_decode, batch, workers)
     for image, failure in zip(images, failures, strict=True):
         if failure:
-            raise _named(image_error(*failure), image)
+            raise named(image_error(*failure), image)
     return batch
 
 
@@ -71,17 +71,21 @@ def read_rgb(image: ImageSource) -> npt.NDArray[np.uint8]:
     Raises:
         ImageError: It cannot be read, or an array is not `[H, W, 3]` uint8.
     """
-    source = _native_source(image, DEFAULT_LIMITS)
+    source = native_source(image, DEFAULT_LIMITS)
     if not isinstance(source, bytes):
         return source
     try:
         return decode(source)
     except ImageError as error:
-        raise _named(error, image) from error
+        raise named(error, image) from error
 
 
-def _native_source(image: ImageSource, limits: DecodeLimits) -> bytes | npt.NDArray[np.uint8]:
-    """What the native core takes: encoded bytes that it decodes as they are, anything else as pixels."""
+def native_source(image: ImageSource, limits: DecodeLimits) -> bytes | npt.NDArray[np.uint8]:
+    """What the native core takes: encoded bytes that it decodes as they are, anything else as pixels.
+
+    Raises:
+        ImageError: It cannot be read; the message names it.
+    """
     if isinstance(image, Image.Image):
         return rgb_from_pillow(image)
     if isinstance(image, np.ndarray):
@@ -92,7 +96,7 @@ def _native_source(image: ImageSource, limits: DecodeLimits) -> bytes | npt.NDAr
     try:
         return decode(data, limits=limits)
     except ImageError as error:
-        raise _named(error, image) from error
+        raise named(error, image) from error
 
 
 def _is_native(image: ImageSource) -> bool:
@@ -105,7 +109,7 @@ def _read(path: Path, limits: DecodeLimits) -> bytes:
         limits.check_bytes(path.stat().st_size)
         return path.read_bytes()
     except ImageError as error:
-        raise _named(error, path) from None
+        raise named(error, path) from None
     except IsADirectoryError as error:
         raise ImageError(f"{path} is a directory", expected="an image file") from error
     except OSError as error:
@@ -114,14 +118,16 @@ def _read(path: Path, limits: DecodeLimits) -> bytes:
         raise ImageError(f"cannot read {str(path)!r}", got=error) from error
 
 
-def _named(error: ImageError, image: ImageSource) -> ImageError:
+def named(error: ImageError, image: ImageSource) -> ImageError:
+    """The error with the image's path in front, where it has one."""
     if not isinstance(image, str | os.PathLike):
         return error
     return ImageError(f"{os.fspath(image)}: {error.what}", got=error.got, expected=error.expected, hint=error.hint)
 
 
 @functools.lru_cache(maxsize=16)
-def _native_spec(spec: Preprocess) -> _native.Preprocess:
+def native_spec(spec: Preprocess) -> _native.Preprocess:
+    """The same for the native core."""
     return _native.Preprocess(
         _native.ResizeRule[spec.resize_rule],
         (spec.resize_width, spec.resize_height),

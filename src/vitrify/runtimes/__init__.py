@@ -1,6 +1,6 @@
 """ONNX files, engines and checkpoints to arrays, behind one interface."""
 
-from vitrify.runtimes.base import Array, Runtime, RuntimeOptions, Signature, TensorInfo
+from vitrify.runtimes.base import Array, PixelsOn, Runtime, RuntimeOptions, Signature, TensorInfo
 from vitrify.runtimes.registry import (
     CHECKPOINT_SUFFIXES,
     RUNTIMES,
@@ -16,6 +16,7 @@ __all__ = [
     "CHECKPOINT_SUFFIXES",
     "RUNTIMES",
     "Array",
+    "PixelsOn",
     "Runtime",
     "RuntimeOptions",
     "RuntimeRow",

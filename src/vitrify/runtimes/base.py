@@ -5,22 +5,26 @@ from __future__ import annotations
 import abc
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
-from vitrify.errors import OptionError, RuntimeFailureError
+from vitrify.errors import ImageError, OptionError, RuntimeFailureError
+from vitrify.pixels import Decoders
+from vitrify.pixels.batches import StoredImage
 from vitrify.spec import ModelSpec, Precision, read_spec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 Array = npt.NDArray[Any]
+
+PixelsOn: TypeAlias = Literal["auto", "cpu", "gpu"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,8 @@ class RuntimeOptions:
             tensors do not. Artifacts carry their own and do not look at it.
         trusted: Run a TensorRT plan that has no manifest. A plan can carry code: only what you made yourself. Where
             there is a manifest, the plan is held to it all the same.
+        pixels: Where images are resized, cropped and normalised, to the same tensors: `cpu`, `gpu`, which an engine has
+            to run on, or `auto`: the GPU where that can be.
         cuda_graphs: Whether TensorRT runs repeated batch sizes as recorded graphs, which small batches are faster with.
         kernel_cache: Folder of the kernels that TensorRT-RTX compiles while it runs, a file for each version and GPU;
             `auto` is vitrify's cache folder, `none` keeps nothing.
@@ -47,6 +53,7 @@ class RuntimeOptions:
     trusted: bool = False
     cuda_graphs: bool = True
     kernel_cache: str = "auto"
+    pixels: PixelsOn = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +98,8 @@ class Runtime(abc.ABC):
 
     name: ClassVar[str]
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32",)
+    has_gpu_pixels: ClassVar[bool] = False
+    """Whether `pixels="gpu"` can be asked for."""
 
     def __init__(self, path: str | os.PathLike[str], options: RuntimeOptions | None = None) -> None:
         self.path = Path(path)
@@ -99,6 +108,13 @@ class Runtime(abc.ABC):
         if self.options.precision not in self.precisions:
             raise OptionError(
                 f"{self.name} cannot run in {self.options.precision}", expected=" or ".join(self.precisions)
+            )
+        if self.options.pixels == "gpu" and not self.has_gpu_pixels:
+            raise OptionError(
+                f"images cannot be prepared on the GPU for the {self.name} runtime",
+                got="pixels=gpu",
+                expected="an engine on a GPU",
+                hint="leave the option out, or build an engine: vitrify build",
             )
 
     @final
@@ -178,6 +194,32 @@ class Runtime(abc.ABC):
                     expected=str(info),
                 )
         return self._infer({name: np.ascontiguousarray(array) for name, array in batch.items()})
+
+    @property
+    def prepares_images(self) -> bool:
+        """Whether the open model takes images by `infer_images`."""
+        return False
+
+    def infer_images(
+        self, images: Sequence[StoredImage], spec: ModelSpec, decoders: Decoders
+    ) -> tuple[Array, list[ImageError | None]]:
+        """Decodes images on the CPU, prepares them where the model runs, and infers.
+
+        May be called from several threads at once, which is how decoding, copying and inference overlap.
+
+        Args:
+            images: Opened for `spec.preprocess`; each can be used once. At most `fitting_batch(len(images))` of them.
+            spec: Of the model.
+            decoders: Whose threads decode.
+
+        Returns:
+            `[images, classes]` in the output's dtype, and for each image None, or what is wrong with it; the row of
+            such an image means nothing.
+
+        Raises:
+            RuntimeFailureError: This runtime prepares no images, or it failed.
+        """
+        raise RuntimeFailureError(f"the {self.name} runtime prepares no images", hint="preprocess them on the CPU")
 
     @classmethod
     def spec_of(cls, path: str | os.PathLike[str]) -> ModelSpec | None:

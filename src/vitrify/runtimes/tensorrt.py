@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from vitrify.engines import Manifest, load_tensorrt, manifest_path, read_manifes
 from vitrify.engines.arrays import DeviceArray
 from vitrify.engines.config import Profile
 from vitrify.engines.device import cuda
+from vitrify.engines.images import GpuImages
 from vitrify.engines.kernels import KernelCache
 from vitrify.engines.loading import LoadedEngine, load_engine
 from vitrify.engines.manifest import rebuild_command
@@ -19,7 +21,9 @@ from vitrify.engines.pool import SessionPool
 from vitrify.engines.releases import PRODUCTS
 from vitrify.engines.session import Session
 from vitrify.engines.timing import kernel_cache_path
-from vitrify.errors import ArtifactError, MissingExtraError, OptionError, RuntimeFailureError
+from vitrify.errors import ArtifactError, ImageError, MissingExtraError, OptionError, RuntimeFailureError
+from vitrify.pixels import Decoders
+from vitrify.pixels.batches import StoredImage
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
 from vitrify.runtimes.registry import runtimes_for
 from vitrify.spec import ModelSpec
@@ -34,6 +38,7 @@ class TensorRtRuntime(Runtime):
 
     name = "tensorrt"
     precisions = ("fp32",)
+    has_gpu_pixels = True
 
     def _open(self) -> None:
         if self.options.device not in ("cpu", "cuda"):  # cpu is the default of every runtime's options
@@ -53,6 +58,8 @@ class TensorRtRuntime(Runtime):
         self._kernels = KernelCache(kernels) if kernels is not None else None
         self._pool = SessionPool(self._cuda, self._load_engine, graphs=self.options.cuda_graphs)
         self._by_batch: dict[int, int] = {}  # the profile of each batch size that was asked for
+        self._one_at_a_time = threading.Lock()
+        self._images = GpuImages(self._cuda, self.options.pixels)
 
     def _load_engine(self) -> LoadedEngine:
         return load_engine(
@@ -67,6 +74,8 @@ class TensorRtRuntime(Runtime):
     def _close(self) -> None:
         # Where opening failed half-way, what came first is there and the rest is not.
         try:
+            if images := getattr(self, "_images", None):
+                images.close()
             self._pool.close()
             if self._kernels is not None:
                 self._kernels.save()
@@ -140,6 +149,30 @@ class TensorRtRuntime(Runtime):
                 raise RuntimeFailureError(f"the array for {name} is read-only", hint="give one that may be written")
         with self.session(*count) as session:
             return session.run_on_device(given, stream=stream, outputs=into)
+
+    @property
+    def prepares_images(self) -> bool:
+        """Whether images are resized, cropped and normalised on the GPU, into what the engine reads."""
+        return self._images.available
+
+    def infer_images(
+        self, images: Sequence[StoredImage], spec: ModelSpec, decoders: Decoders
+    ) -> tuple[Array, list[ImageError | None]]:
+        """Decodes images on the CPU, prepares them on the GPU where the engine reads, and infers; see the base class.
+
+        Threads that call at once decode, copy and prepare side by side, each in memory of its own; their inferences
+        follow each other on one worker.
+        """
+        stages = self._images.stages(self._pool.tensors, max(profile.max for profile in self.profiles), spec)
+        count = self.fitting_batch(len(images))
+
+        def infer(source: DeviceArray, stream: int, target: DeviceArray) -> None:
+            with self._one_at_a_time:  # giving the work to the GPU, which orders it
+                self.infer_on_device({spec.input.name: source}, stream=stream, outputs={spec.output.name: target})
+
+        with stages.lend() as stage:
+            failures = stage.decode(images, decoders)
+            return stage.infer(count, infer), failures
 
     def _require_here(self, name: str, array: DeviceArray) -> None:
         if array.device_type not in self._cuda.memory_kinds or array.device_index != 0:
