@@ -9,7 +9,7 @@ from vitrify.engines.config import BuildConfig, HardwareCompatibility, Precision
 from vitrify.engines.device import gpu_or_none, require_gpu
 from vitrify.engines.gpu import Gpu
 from vitrify.engines.manifest import Manifest, manifest_path, read_manifest, require_fit, require_intact
-from vitrify.engines.releases import FlavourChoice, TensorRt, installed, load_tensorrt
+from vitrify.engines.releases import FlavourChoice, Release, TensorRt, installed, load_tensorrt
 
 __all__ = [
     "Audit",
@@ -22,6 +22,7 @@ __all__ = [
     "Manifest",
     "PrecisionChoice",
     "Profile",
+    "Release",
     "TensorRt",
     "build_plan",
     "gpu_or_none",

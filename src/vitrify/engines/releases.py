@@ -3,6 +3,7 @@
 | | 8.5 | 8.6 | 10 | 11 | RTX |
 | --- | --- | --- | --- | --- | --- |
 | types come from | flags | flags | graph | graph | graph |
+| 8-bit weights in the parser | no | no | yes | yes | yes |
 | LayerNormalization in the parser | no | yes | yes | yes | yes |
 | optimisation level, version- and hardware-compatibility | no | yes | yes | yes | by GPU targets |
 | progress and cancellation | no | no | yes | yes | yes |
@@ -52,6 +53,7 @@ class Release:
         since: First version, major and minor.
         explicit_batch_flag: A network has to be told that its batch axis is an axis.
         strongly_typed: The graph says the types; there are no precision flags. Else flags permit reduced precisions.
+        int8_weights: The parser reads weights that are stored in 8 bits; without it, as floats with Q/DQ after them.
         layer_normalization: The parser knows ONNX's LayerNormalization (opset 17); without it, export at opset 16.
         optimization_level: `IBuilderConfig.builder_optimization_level`.
         version_compatible: `BuilderFlag.VERSION_COMPATIBLE`.
@@ -70,6 +72,7 @@ class Release:
     since: tuple[int, int]
     explicit_batch_flag: bool = False
     strongly_typed: bool = True
+    int8_weights: bool = True
     layer_normalization: bool = True
     optimization_level: bool = True
     version_compatible: bool = True
@@ -101,6 +104,7 @@ RELEASES: tuple[Release, ...] = (
         since=(8, 6),
         explicit_batch_flag=True,
         strongly_typed=False,
+        int8_weights=False,
         progress_monitor=False,
         profile_sharing=False,  # 8.6 has it as a preview, which the build would have to ask for
         precisions=("fp32", "fp16", "int8"),
@@ -110,6 +114,7 @@ RELEASES: tuple[Release, ...] = (
         since=(8, 5),
         explicit_batch_flag=True,
         strongly_typed=False,
+        int8_weights=False,
         layer_normalization=False,
         optimization_level=False,
         version_compatible=False,

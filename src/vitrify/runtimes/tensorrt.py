@@ -21,7 +21,7 @@ from vitrify.engines.pool import SessionPool
 from vitrify.engines.releases import PRODUCTS
 from vitrify.engines.session import Session
 from vitrify.engines.timing import kernel_cache_path
-from vitrify.errors import ArtifactError, ImageError, MissingExtraError, OptionError, RuntimeFailureError
+from vitrify.errors import ArtifactError, DeviceError, ImageError, MissingExtraError, OptionError, RuntimeFailureError
 from vitrify.pixels import Decoders
 from vitrify.pixels.batches import StoredImage
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
@@ -75,7 +75,8 @@ class TensorRtRuntime(Runtime):
         # Where opening failed half-way, what came first is there and the rest is not.
         try:
             if images := getattr(self, "_images", None):
-                images.close()
+                with contextlib.suppress(DeviceError):  # a GPU that failed answers this too with its failure
+                    images.close()
             self._pool.close()
             if self._kernels is not None:
                 self._kernels.save()
@@ -163,14 +164,15 @@ class TensorRtRuntime(Runtime):
         Threads that call at once decode, copy and prepare side by side, each in memory of its own; their inferences
         follow each other on one worker.
         """
-        stages = self._images.stages(self._pool.tensors, max(profile.max for profile in self.profiles), spec)
+        with self._cuda.current():
+            stages = self._images.stages(self._pool.tensors, max(profile.max for profile in self.profiles), spec)
         count = self.fitting_batch(len(images))
 
         def infer(source: DeviceArray, stream: int, target: DeviceArray) -> None:
             with self._one_at_a_time:  # giving the work to the GPU, which orders it
                 self.infer_on_device({spec.input.name: source}, stream=stream, outputs={spec.output.name: target})
 
-        with stages.lend() as stage:
+        with self._cuda.current(), stages.lend() as stage:
             failures = stage.decode(images, decoders)
             return stage.infer(count, infer), failures
 

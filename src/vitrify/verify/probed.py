@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from vitrify.engines import build_plan, gpu_or_none, load_tensorrt, manifest_path, read_manifest
 from vitrify.errors import ArtifactError, DeviceError, EngineError, OptionError
+from vitrify.precision import graph_for_engine
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import Array, Runtime, RuntimeOptions, RuntimeRow, check_outputs, infer_outputs, open_runtime
-from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, read_spec
+from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, golden_recipe_batch, read_spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +143,16 @@ def _probed_engine(path: Path, folder: Path, progress: Progress) -> tuple[Path, 
     parts = _write_probed(source, probed)
     trt = load_tensorrt(manifest.flavour)
     progress.say(f"building {path.name} a second time, with its parts as outputs")
-    built = build_plan(probed.read_bytes(), read_spec(source), manifest.config, trt=trt, gpu=gpu, progress=progress)
+    spec, config = read_spec(source), manifest.config
+    graph, typed = graph_for_engine(
+        probed.read_bytes(),
+        spec,
+        config.precision,
+        trt.release,
+        batches=lambda: [golden_recipe_batch(spec.input_shape)],
+        progress=progress,
+    )
+    built = build_plan(graph, typed, config, trt=trt, gpu=gpu, progress=progress)
     plan = folder / path.name
     plan.write_bytes(built.plan)
     again = dataclasses.replace(

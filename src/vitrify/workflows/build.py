@@ -7,11 +7,15 @@ import datetime
 import hashlib
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from vitrify import __version__
+from vitrify.classifier import pick_evenly
 from vitrify.engines import (
     BuildConfig,
     BuiltPlan,
@@ -27,10 +31,11 @@ from vitrify.engines import (
 )
 from vitrify.errors import ArtifactError, EngineError, MissingExtraError, OptionError
 from vitrify.files import atomic_paths, sha256_of
-from vitrify.pixels import ImageSource
+from vitrify.pixels import ImageSource, preprocess
+from vitrify.precision import graph_for_engine
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import runtimes_for
-from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision, Verification, read_spec
+from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision, Verification, golden_recipe_batch, read_spec
 from vitrify.verify import require_passed, verify_artifact
 
 _NEXT: dict[Precision, dict[Precision, str]] = {
@@ -40,6 +45,9 @@ _NEXT: dict[Precision, dict[Precision, str]] = {
     "fp8": {"fp16": "fp16", "fp8": "fewer quantized blocks"},
 }
 """What to try where a precision did not hold its gate, as far as the release has it."""
+
+
+_MEASURED_IMAGES, _MEASURED_BATCH = 64, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +109,17 @@ def engine_from_onnx(
     # TensorRT itself times kernels on a GPU: why there is none has to be said before a graph is read. TensorRT-RTX
     # compiles for GPUs that are named.
     gpu = require_gpu() if trt.release.flavour == "full" else gpu_or_none()
-    built = build_plan(content, spec, config, trt=trt, gpu=gpu, progress=progress)
+    graph, typed = graph_for_engine(
+        content,
+        spec,
+        config.precision,
+        trt.release,
+        batches=lambda: _measured_images(spec, images),
+        progress=progress,
+    )
     del content
+    built = build_plan(graph, typed, config, trt=trt, gpu=gpu, progress=progress)
+    del graph
     manifest = _manifest(
         built,
         trt,
@@ -160,6 +177,14 @@ def _read(onnx: Path) -> tuple[bytes, ModelSpec]:
         raise ArtifactError(f"cannot read {onnx}", got=error.strerror or error, hint="check its rights") from error
     spec = read_spec(onnx, content=content)  # says what is wrong where there is no file
     return content or b"", spec
+
+
+def _measured_images(spec: ModelSpec, images: Sequence[ImageSource]) -> Iterator[npt.NDArray[np.float32]]:
+    """What magnitudes are measured on: golden inputs, and some of the images."""
+    yield golden_recipe_batch(spec.input_shape)
+    picked = pick_evenly(images, _MEASURED_IMAGES)
+    for start in range(0, len(picked), _MEASURED_BATCH):
+        yield preprocess(picked[start : start + _MEASURED_BATCH], spec.preprocess)
 
 
 def _manifest(
