@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "preprocess.hpp"
 #include "tile.hpp"
 
 namespace vitrify::test {
