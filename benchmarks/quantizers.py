@@ -41,12 +41,12 @@ def input_name(request: Request) -> str:
 
 
 def vitrify_int8(request: Request) -> Callable[[], str]:
-    """`vitrify quantize --to int8`, which judges too: on the labelled images, and without a limit on speed."""
+    """`vitrify quantize --to int8`, which judges too, on the calibration images and without a limit on speed."""
     from vitrify.precision import Recipe
     from vitrify.workflows.judging import Limits
     from vitrify.workflows.quantize import QuantizeConfig, quantized_from_onnx
 
-    limits = Limits(min_speedup=None) if request["labels"] else Limits(min_speedup=None, min_agreement=0)
+    limits = Limits(min_speedup=None, min_agreement=request["min_agreement"])
     config = QuantizeConfig(recipe=Recipe(precision="int8"), fallback=False, limits=limits, threads=request["threads"])
 
     def run() -> str:
@@ -55,8 +55,6 @@ def vitrify_int8(request: Request) -> Callable[[], str]:
             request["output"],
             calibration=[Path(path) for path in request["calibration_images"]],
             config=config,
-            images=[Path(path) for path in request["images"]],
-            labels=request["labels"],
         )
         result.require_found(Path(request["source"]))
         return f"{result.search.attempts[-1].recipe}; the seconds include judging"
@@ -206,7 +204,7 @@ def autocast(request: Request) -> Callable[[], str]:
 
 
 def timmx(request: Request) -> Callable[[], str]:
-    """timmx's int8 for TensorRT, by torchao, up to the ONNX file that it would hand to TensorRT.
+    """The int8 of timmx for TensorRT, by torchao, up to the ONNX file that it would hand to TensorRT.
 
     Its command builds an engine from that file and deletes it, on a GPU alone; so its own function is called here.
     """
