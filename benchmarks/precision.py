@@ -77,6 +77,7 @@ def made(task: Task, recipe: str, folder: Path) -> tuple[Path | None, dict[str, 
         "memory_mb": round(report["memory_mb"]),
         "size_mb": round(size / 1e6, 2),
         "in_8_bits": in_8_bits(path),
+        "tensorrt_rtx": parsed_by_tensorrt(path),
         "note": report["note"],
     }
 
@@ -95,6 +96,22 @@ def in_8_bits(path: Path) -> str:
         or (node.op_type != "Shape" and any(by.get(name) == "DequantizeLinear" for name in node.input))
     )
     return ", ".join(f"{operator} {count}" for operator, count in sorted(found.items())) or "none"
+
+
+def parsed_by_tensorrt(path: Path) -> str:
+    """Whether TensorRT-RTX, which needs no GPU for it, makes a strongly typed network of a file, or what it refuses."""
+    try:
+        import tensorrt_rtx_bindings as trt
+    except ImportError:
+        return "not installed"
+    if path.suffix != ".onnx":
+        return "another format"
+    logger = trt.Logger(trt.Logger.INTERNAL_ERROR)
+    network = trt.Builder(logger).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if parser.parse(path.read_bytes()):
+        return "parsed"
+    return f"refused: {parser.get_error(0).node_operator()}"
 
 
 def opened(path: Path, runtime: str, hint: str) -> Callable[[Array], Array]:
@@ -127,7 +144,8 @@ def ways(path: Path) -> list[tuple[str, str]]:
 def rows_of(task: Task) -> list[dict[str, Any]]:
     """Makes every file of a model, then runs them all in turns."""
     folder = SCRATCH / task.source.stem
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     np.save(folder / "calibration.npy", tensors(task, task.calibration))
     making, files = [], {"source": task.source}
     for recipe in task.files:
@@ -218,8 +236,6 @@ def main(wanted: list[str]) -> None:
     if unknown := set(wanted) - set(TASKS):
         sys.exit(f"error: no model named {', '.join(unknown)}\nexpected: {', '.join(TASKS)}")
     start = time.perf_counter()
-    shutil.rmtree(SCRATCH, ignore_errors=True)
-    SCRATCH.mkdir(parents=True)
     rows = [row for name in wanted or TASKS for row in rows_of(TASKS[name]())]
     print(f"{time.perf_counter() - start:.0f} s")
     if wanted:

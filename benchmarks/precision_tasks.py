@@ -98,12 +98,14 @@ def vit_base() -> Task:
     source = artifact(name)
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
     rng = np.random.default_rng(0)
-    paths = []
+    paths: list[Path] = []
+    folder = SCRATCH / "crops"
+    folder.mkdir(parents=True, exist_ok=True)
     for number in range(96):
         photo = photos[number % len(photos)]
         side = int(rng.integers(160, min(photo.size)))
         left, top = (int(rng.integers(0, length - side + 1)) for length in photo.size)
-        paths.append(SCRATCH / f"crop-{number:02}.png")
+        paths.append(folder / f"{number:02}.png")
         photo.crop((left, top, left + side, top + side)).save(paths[-1])
     return Task(
         name=name,
