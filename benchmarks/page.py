@@ -31,13 +31,13 @@ INTRODUCTIONS = {
     "precision": (
         "## Lower precision\n\n"
         "`vitrify quantize --to int8` beside the tools that people use, on the same fp32 file and calibration images. "
-        "Every file then runs in every runtime that reads it; *hint* is the precision that OpenVINO is asked for around "
-        "8-bit layers. *Times* is against the fastest source of the same runtime, round by round. Relative error: "
-        "root mean square of the difference in logits over that of the source's. *Memory* is the growth of the tool's "
-        "process. Each tool runs as it comes, where its row says nothing else; vitrify's seconds include judging. "
-        "One image of the digits is 0.28 points. ViT-B/16 has random weights: its rows are about speed and rounding, not "
-        "accuracy. [Why vitrify has a rewrite of its own](explanation/precision.md); `benchmarks/precision.py` says "
-        "what runs.\n"
+        "Every file then runs in every runtime that reads it; *hint* is the precision that OpenVINO is asked for "
+        "around 8-bit layers. *Times* is against the fastest source of the same runtime, round by round. Relative "
+        "error: root mean square of the difference in logits over that of the source's. *Memory* is the growth of the "
+        "tool's process. Each tool runs as it comes, where its row says nothing else; vitrify's seconds include "
+        "judging. One image of the digits is 0.28 points. ViT-B/16 has random weights: its rows are about speed and "
+        "rounding, not accuracy. [Why vitrify has a rewrite of its own](explanation/precision.md); "
+        "`benchmarks/precision.py` says what runs.\n"
     ),
     "cpp": (
         "## The C++ program\n\n"

@@ -24,6 +24,7 @@ Array = np.ndarray[Any, Any]
 FILES = (
     "vitrify int8",
     "onnxruntime static MinMax",
+    "onnxruntime static MinMax, products only",
     "onnxruntime static MinMax U8S8",
     "onnxruntime static Percentile",
     "onnxruntime static Entropy",
@@ -31,6 +32,7 @@ FILES = (
     "NNCF",
     "NNCF without SmoothQuant",
     "NNCF from ONNX",
+    "NNCF from ONNX, performance",
     "ModelOpt int8 max",
     "ModelOpt int8 entropy",
     "ModelOpt int8 entropy, fp16 around",
@@ -43,6 +45,7 @@ LARGE = frozenset(FILES) - {
     "onnxruntime static Percentile",
     "onnxruntime static Entropy",
     "NNCF without SmoothQuant",
+    "NNCF from ONNX",
     "ModelOpt int8 entropy",
     "ModelOpt int8 entropy, fp16 around",
 }

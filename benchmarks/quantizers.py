@@ -62,10 +62,15 @@ def vitrify_int8(request: Request) -> Callable[[], str]:
     return run
 
 
-def onnxruntime_static(method: str, activation: str) -> Recipe:
-    """`quantize_static` after `quant_pre_process`: Q/DQ, a scale a channel of weights, everything else by default."""
+def onnxruntime_static(method: str, activation: str, *, only: tuple[str, ...] = ()) -> Recipe:
+    """`quantize_static` after `quant_pre_process`: Q/DQ, a scale a channel of weights, everything else by default.
+
+    With `only`, these operators alone, and their biases in floats, as a user would ask who knows where it pays.
+    """
 
     def prepare(request: Request) -> Callable[[], str]:
+        # It loads PyTorch where there is one, which is none of the tool's own work.
+        import onnxruntime.tools.symbolic_shape_infer  # noqa: F401
         from onnxruntime.quantization import (
             CalibrationDataReader,
             CalibrationMethod,
@@ -98,7 +103,12 @@ def onnxruntime_static(method: str, activation: str) -> Recipe:
                 activation_type=getattr(QuantType, activation),
                 weight_type=QuantType.QInt8,
                 calibrate_method=getattr(CalibrationMethod, method),
-                extra_options={"ActivationSymmetric": symmetric, "WeightSymmetric": True},
+                op_types_to_quantize=list(only) or None,
+                extra_options={
+                    "ActivationSymmetric": symmetric,
+                    "WeightSymmetric": True,
+                    **({"QuantizeBias": False} if only else {}),
+                },
             )
             return "activations and weights symmetric" if symmetric else "activations with zero points"
 
@@ -109,6 +119,7 @@ def onnxruntime_static(method: str, activation: str) -> Recipe:
 
 def onnxruntime_dynamic(request: Request) -> Callable[[], str]:
     """`quantize_dynamic` after `quant_pre_process`: activations get their scale anew in each inference."""
+    import onnxruntime.tools.symbolic_shape_infer  # noqa: F401 (as above)
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -121,8 +132,11 @@ def onnxruntime_dynamic(request: Request) -> Callable[[], str]:
     return run
 
 
-def nncf(form: str, *, smooth: bool) -> Recipe:
-    """`nncf.quantize` with the transformer's model type, which turns SmoothQuant on; from OpenVINO's form or ONNX."""
+def nncf(form: str, *, smooth: bool = True, preset: str | None = None) -> Recipe:
+    """`nncf.quantize` with the transformer's model type, which turns SmoothQuant on; from OpenVINO's form or ONNX.
+
+    Its preset for transformers is `mixed`: activations with zero points. `performance` makes all of it symmetric.
+    """
 
     def prepare(request: Request) -> Callable[[], str]:
         import nncf
@@ -132,7 +146,7 @@ def nncf(form: str, *, smooth: bool) -> Recipe:
 
         name = input_name(request)
         images = np.load(request["calibration"])
-        options = {}
+        options: dict[str, Any] = {} if preset is None else {"preset": nncf.QuantizationPreset(preset)}
         if not smooth:
             off = AdvancedSmoothQuantParameters(convolution=-1, matmul=-1)
             options["advanced_parameters"] = AdvancedQuantizationParameters(smooth_quant_alphas=off)
@@ -152,7 +166,7 @@ def nncf(form: str, *, smooth: bool) -> Recipe:
                 openvino.save_model(done, request["output"], compress_to_fp16=False)
             else:
                 onnx.save(done, request["output"])
-            return "preset mixed, its default for transformers"
+            return f"preset {preset or 'mixed, its default for transformers'}"
 
         return run
 
@@ -239,13 +253,15 @@ def timmx(request: Request) -> Callable[[], str]:
 RECIPES: dict[str, Recipe] = {
     "vitrify int8": vitrify_int8,
     "onnxruntime static MinMax": onnxruntime_static("MinMax", "QInt8"),
+    "onnxruntime static MinMax, products only": onnxruntime_static("MinMax", "QInt8", only=("MatMul", "Gemm")),
     "onnxruntime static MinMax U8S8": onnxruntime_static("MinMax", "QUInt8"),
     "onnxruntime static Entropy": onnxruntime_static("Entropy", "QInt8"),
     "onnxruntime static Percentile": onnxruntime_static("Percentile", "QInt8"),
     "onnxruntime dynamic": onnxruntime_dynamic,
-    "NNCF": nncf("OpenVINO", smooth=True),
+    "NNCF": nncf("OpenVINO"),
     "NNCF without SmoothQuant": nncf("OpenVINO", smooth=False),
-    "NNCF from ONNX": nncf("ONNX", smooth=True),
+    "NNCF from ONNX": nncf("ONNX"),
+    "NNCF from ONNX, performance": nncf("ONNX", preset="performance"),
     "ModelOpt int8 entropy": modelopt("entropy", "fp32"),
     "ModelOpt int8 max": modelopt("max", "fp32"),
     "ModelOpt int8 entropy, fp16 around": modelopt("entropy", "fp16"),
