@@ -56,7 +56,7 @@ def made(task: Task, recipe: str, folder: Path) -> tuple[Path | None, dict[str, 
                 "checkpoint": str(task.checkpoint),
                 "calibration": str(folder / "calibration.npy"),
                 "calibration_images": [str(image) for image in task.calibration],
-                "min_agreement": 0.99 if task.labels is not None else 0,
+                "trained": task.labels is not None,
                 "output": str(path),
                 "threads": THREADS,
             }

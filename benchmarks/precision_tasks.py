@@ -96,7 +96,7 @@ def digits() -> Task:
 
 
 def vit_base() -> Task:
-    """ViT-B/16 with random weights, on crops of scikit-learn's two photos: 64 calibrate, 32 others are compared."""
+    """ViT-B/16 with random weights, on crops of scikit-learn's two photos: 32 calibrate, 16 others are compared."""
     name = "ViT-B/16 at 224"
     source = artifact(name)
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
@@ -104,7 +104,7 @@ def vit_base() -> Task:
     paths: list[Path] = []
     folder = SCRATCH / "crops"
     folder.mkdir(parents=True, exist_ok=True)
-    for number in range(96):
+    for number in range(48):
         photo = photos[number % len(photos)]
         side = int(rng.integers(160, min(photo.size)))
         left, top = (int(rng.integers(0, length - side + 1)) for length in photo.size)
@@ -114,8 +114,8 @@ def vit_base() -> Task:
         name=name,
         source=source,
         checkpoint=source.with_suffix(".safetensors"),
-        calibration=paths[:64],
-        images=paths[64:],
+        calibration=paths[:32],
+        images=paths[32:],
         labels=None,
         files=tuple(name for name in FILES if name in LARGE),
         repeats=1,

@@ -41,15 +41,21 @@ def input_name(request: Request) -> str:
 
 
 def vitrify_int8(request: Request) -> Callable[[], str]:
-    """`vitrify quantize --to int8`, which judges too, on the calibration images and without a limit on speed."""
-    from vitrify.precision import Recipe
+    """`vitrify quantize --to int8`, which judges too, on the calibration images and without a limit on speed.
+
+    Random weights have no answers to judge: there the first recipe is carried out and that is all.
+    """
+    import onnx
+
+    from vitrify.precision import Recipe, Rewriter
     from vitrify.workflows.judging import Limits
     from vitrify.workflows.quantize import QuantizeConfig, quantized_from_onnx
 
-    limits = Limits(min_speedup=None, min_agreement=request["min_agreement"])
-    config = QuantizeConfig(recipe=Recipe(precision="int8"), fallback=False, limits=limits, threads=request["threads"])
+    recipe = Recipe(precision="int8")
+    limits = Limits(min_speedup=None)
+    config = QuantizeConfig(recipe=recipe, fallback=False, limits=limits, threads=request["threads"])
 
-    def run() -> str:
+    def judged() -> str:
         result = quantized_from_onnx(
             request["source"],
             request["output"],
@@ -59,7 +65,12 @@ def vitrify_int8(request: Request) -> Callable[[], str]:
         result.require_found(Path(request["source"]))
         return f"{result.search.attempts[-1].recipe}; the seconds include judging"
 
-    return run
+    def rewritten() -> str:
+        done = Rewriter(onnx.load(request["source"]), lambda: batches(request)).rewrite(recipe)
+        onnx.save(done.proto, request["output"])
+        return f"{recipe}; not judged"
+
+    return judged if request["trained"] else rewritten
 
 
 def onnxruntime_static(method: str, activation: str, *, only: tuple[str, ...] = ()) -> Recipe:
@@ -82,7 +93,7 @@ def onnxruntime_static(method: str, activation: str, *, only: tuple[str, ...] = 
 
         name = input_name(request)
 
-        class Reader(CalibrationDataReader):  # type: ignore[misc]
+        class Reader(CalibrationDataReader):
             def __init__(self) -> None:
                 self.batches = batches(request)
 
@@ -152,17 +163,16 @@ def nncf(form: str, *, smooth: bool = True, preset: str | None = None) -> Recipe
             options["advanced_parameters"] = AdvancedQuantizationParameters(smooth_quant_alphas=off)
 
         def run() -> str:
-            whole = form == "OpenVINO"
-            model = openvino.Core().read_model(request["source"]) if whole else onnx.load(request["source"])
+            read = openvino.Core().read_model if form == "OpenVINO" else onnx.load
             done = nncf.quantize(
-                model,
-                # NNCF looks at the first axis of some tensors as at the batch, so images come one at a time.
+                read(request["source"]),
+                # One image at a time: NNCF warns that statistics over batches may be wrong for some operators.
                 nncf.Dataset(images, lambda image: {name: image[None]}),
                 model_type=nncf.ModelType.TRANSFORMER,
                 subset_size=len(images),
                 **options,
             )
-            if whole:
+            if form == "OpenVINO":
                 openvino.save_model(done, request["output"], compress_to_fp16=False)
             else:
                 onnx.save(done, request["output"])
@@ -182,7 +192,7 @@ def modelopt(method: str, around: str) -> Recipe:
         images = np.load(request["calibration"])
 
         def run() -> str:
-            # It cuts its calibration data into batches by itself: of one, as the exported axis is dynamic.
+            # It cuts the data into batches itself: of one, as the exported axis is dynamic.
             quantize(
                 request["source"],
                 quantize_mode="int8",
@@ -278,7 +288,7 @@ def memory_mb(what: str) -> float:
 
 def main(path: str) -> None:
     """Carries out one request."""
-    request: Request = json.loads(Path(path).read_text(encoding="utf-8"))
+    request = json.loads(Path(path).read_text(encoding="utf-8"))
     call = RECIPES[request["recipe"]](request)
     start, before = time.perf_counter(), memory_mb("VmRSS")
     note = call()
