@@ -16,8 +16,8 @@ from torch import nn
 
 from tests.conftest import tiny_model, tiny_spec
 from vitrify.conversion import EXPORTERS, check_form, simplify
-from vitrify.graphs import embed_spec
 from vitrify.errors import ArtifactError
+from vitrify.graphs import embed_spec
 from vitrify.spec import InputSpec, ModelSpec
 
 

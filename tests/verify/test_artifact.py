@@ -11,8 +11,8 @@ from onnx import numpy_helper
 
 from tests.conftest import tiny_model, tiny_spec
 from vitrify.checkpoints import save_checkpoint
-from vitrify.graphs import embed_spec
 from vitrify.errors import GateError, OptionError
+from vitrify.graphs import embed_spec
 from vitrify.spec import ModelSpec, read_spec
 from vitrify.verify import require_passed, verify_artifact
 
