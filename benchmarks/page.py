@@ -76,7 +76,9 @@ def main() -> None:
                 "pillow-simd was built for AVX2 and ran in a process of its own, which took its turn like the others.\n"
             )
         for kind in dict.fromkeys(row["case"] for row in data["rows"]):
-            parts.append(f"### {kind.capitalize()}\n\n{table([row for row in data['rows'] if row['case'] == kind])}\n")
+            parts.append(
+                f"### {kind[:1].upper()}{kind[1:]}\n\n{table([row for row in data['rows'] if row['case'] == kind])}\n"
+            )
         parts.append(f"Raw: `benchmarks/results/{files[-1].name}`.\n")
     (ROOT / "docs" / "benchmarks.md").write_text("\n".join(parts), encoding="utf-8")
     print("wrote docs/benchmarks.md")
