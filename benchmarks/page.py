@@ -33,6 +33,17 @@ INTRODUCTIONS = {
         "`benchmarks/pixels.py` says what the pictures are. *Levels* are 256ths of a pixel's range, against timm on "
         "Pillow's pixels; 0 means equal to the last bit.\n"
     ),
+    "precision": (
+        "## Lower precision\n\n"
+        "`vitrify quantize --to int8` beside the tools that people use, on the same fp32 file and calibration images. "
+        "Every file then runs in every runtime that reads it; *hint* is the precision that OpenVINO is asked for "
+        "around 8-bit layers. *Times* is against the fastest source of the same runtime, round by round. Relative "
+        "error: root mean square of the difference in logits over that of the source's. *Memory* is the growth of the "
+        "tool's process. Each tool runs as it comes, where its row says nothing else; vitrify's seconds include "
+        "judging. One image of the digits is 0.28 points. ViT-B/16 has random weights: its rows are about speed and "
+        "rounding, not accuracy. [Why vitrify has a rewrite of its own](explanation/precision.md); "
+        "`benchmarks/precision.py` says what runs.\n"
+    ),
     "cpp": (
         "## The C++ program\n\n"
         "fp32, one 500x375 JPEG. `benchmarks/cpp.py` says what runs; *of* columns are ratios to that program.\n"
@@ -70,7 +81,9 @@ def main() -> None:
                 "pillow-simd was built for AVX2 and ran in a process of its own, which took its turn like the others.\n"
             )
         for kind in dict.fromkeys(row["case"] for row in data["rows"]):
-            parts.append(f"### {kind.capitalize()}\n\n{table([row for row in data['rows'] if row['case'] == kind])}\n")
+            parts.append(
+                f"### {kind[:1].upper()}{kind[1:]}\n\n{table([row for row in data['rows'] if row['case'] == kind])}\n"
+            )
         parts.append(f"Raw: `benchmarks/results/{files[-1].name}`.\n")
     (ROOT / "docs" / "benchmarks.md").write_text("\n".join(parts), encoding="utf-8")
     print("wrote docs/benchmarks.md")
