@@ -101,14 +101,14 @@ def hold_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
         return
-    held: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    held: list[Any] = []
+    signal.signal(signal.SIGINT, lambda number, frame: held.append(frame))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
         if held:
-            signal.raise_signal(signal.SIGINT)
+            before(signal.SIGINT, held[-1])
 
 
 class Stop:
