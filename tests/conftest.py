@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from vitrify.workflows.export import ExportResult, onnx_from_checkpoint
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(2)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell starts what it puts in the background this way; Ctrl-C is tested all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LABELS = ("daisy", "dandelion", "rose", "sunflower", "tulip", "weed")
 ARCHITECTURE = "vit_base_patch16_224"

@@ -73,7 +73,7 @@ def test_a_static_engine_pads_its_last_batch(machine: Machine, artifact: Path, t
     with Classifier(build(artifact, tmp_path, "4")) as gpu, Classifier(artifact, runtime="onnxruntime") as truth:
         for one, other in zip(gpu(sources), truth(sources), strict=True):
             np.testing.assert_allclose(one.logits, other.logits, rtol=1e-3, atol=1e-4)
-    assert machine.launcher.launched == [4, 3]
+    assert sorted(machine.launcher.launched) == [3, 4]  # side by side
 
 
 def test_warm_batches_allocate_nothing(machine: Machine, artifact: Path, tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ from vitrify.engines.pinning import layers_to_pin
 from vitrify.engines.watching import log_of
 from vitrify.errors import BuildError, EngineError, GateError, OptionError, SpecMissingError
 from vitrify.files import sha256_of
+from vitrify.graphs import embed_spec, write_graph
+from vitrify.pixels import preprocess
+from vitrify.precision import Recipe, Rewriter
 from vitrify.runtimes import open_runtime
 from vitrify.spec import read_spec
 from vitrify.workflows.build import engine_from_onnx
@@ -126,7 +129,29 @@ def test_a_build_that_fell_back_to_fp32_fails(artifact: Path, tmp_path: Path) ->
 
 def test_another_precision_than_the_graphs_says_how(artifact: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"takes the types from the graph[\s\S]*vitrify quantize"):
-        engine_from_onnx(artifact, tmp_path / "m.engine", config=config(precision="fp16"))
+        engine_from_onnx(artifact, tmp_path / "m.engine", config=config(precision="int8"))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_sixteen_bits_are_given_to_the_graph_first(artifact: Path, tmp_path: Path, precision: Any) -> None:
+    result = engine_from_onnx(artifact, tmp_path / "m.engine", config=config(precision=precision))
+    assert result.manifest.precision == result.manifest.spec.precision == precision
+    assert result.manifest.onnx_sha256 == sha256_of(artifact)  # the fp32 file stays the source
+    audit = result.manifest.audit
+    assert sum(precision in layer.reads for layer in audit.layers if layer.matrix) > 5
+    assert audit.fused_attention == audit.attention_blocks == 2
+
+
+@pytest.mark.parametrize(("to", "around"), [("int8", "fp16"), ("int8", "bf16"), ("fp8", "fp16")])
+def test_eight_bits_between_halves(artifact: Path, photos: Path, tmp_path: Path, to: Any, around: Any) -> None:
+    batch = preprocess(sorted(photos.rglob("*.*g"))[:32], read_spec(artifact).preprocess)
+    rewritten = Rewriter(onnx.load(artifact), lambda: [batch]).rewrite(Recipe(precision=to, around=around))
+    embed_spec(rewritten.proto, read_spec(artifact).replace(precision=to))
+    write_graph(rewritten.proto, tmp_path / "m.onnx")
+    audit = engine_from_onnx(tmp_path / "m.onnx", tmp_path / "m.engine", config=config()).manifest.audit
+    products = [layer for layer in audit.layers if layer.matrix]
+    assert sum(to in layer.reads for layer in products) >= 6  # of 8; qkv's products are made in 16 bits
+    assert not any(set(layer.reads) == {"fp32"} for layer in products if "blocks" in layer.name)
 
 
 def test_an_unsupported_operator_is_named_with_its_node(artifact: Path, tmp_path: Path) -> None:
