@@ -21,7 +21,7 @@ def graph_for_engine(
     batches: Batches,
     progress: Progress = SILENT,
 ) -> tuple[bytes, ModelSpec]:
-    """Where the graph's types decide, gives an fp32 graph those of fp16 or bf16; writes 8-bit weights as floats for 8.x.
+    """Gives an fp32 graph 16-bit types where the graph decides, and writes 8-bit weights as floats for TensorRT 8.
 
     Args:
         content: An ONNX file.
