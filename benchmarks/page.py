@@ -17,6 +17,11 @@ INTRODUCTIONS = {
         "than the H100, and eager PyTorch outruns it at large batches. The p99 of the runner with graphs includes "
         "recording anew where ways took turns, which happens more rarely since.\n"
     ),
+    "engines-compiled": (
+        "## TensorRT and torch.compile on a GPU\n\n"
+        "The same case once more, with engines for one batch size each and `torch.compile`. The machine went before "
+        "its files came back: these rows are what its log still showed, without batch 8 and 256 and most of batch 1.\n"
+    ),
     "gpu-pipeline": (
         "## From JPEG bytes to a label on a GPU\n\n"
         "`vitrify-classify --bench` with a ViT-B/16 engine: decoded on the CPU, resized there or on the GPU, as many "
