@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from tests.precision import digits
 from vitrify.checkpoints import save_checkpoint
 from vitrify.spec import InputSpec, ModelSpec, Preprocess, Source
 from vitrify.workflows.export import ExportResult, onnx_from_checkpoint
@@ -91,3 +92,9 @@ def exported(checkpoint: Path, photos: Path, tmp_path_factory: pytest.TempPathFa
 def artifact(exported: ExportResult) -> Path:
     """The path of `exported`."""
     return exported.path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> digits.Digits:
+    """A ViT that reads digits, exported, with its images."""
+    return digits.train(tmp_path_factory.mktemp("digits"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cpp.conftest import GOLDEN
+from tests.precision.digits import Digits
 from vitrify.cli.app import run
 from vitrify.pixels import IMAGE_SUFFIXES
 
@@ -198,3 +199,22 @@ def test_an_image_that_is_no_regular_file(program: Path) -> None:
     assert "label" in json.loads(out)
     out, _ = classify(program, TINY, "-", "--json", stdin=b"/tmp\n", code=2)
     assert json.loads(out)["error"] == "cannot read /tmp (Is a directory)"
+
+
+def test_an_int8_artifact_with_its_search_answers_as_in_python(
+    program: Path, trained: Digits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, folder = tmp_path / "digits.int8.onnx", str(trained.folder)
+    command = ["quantize", str(trained.onnx), "-o", str(path), "--calibration", folder, "--data", folder]
+    assert run([*command, "--no-judge-speed"]) == 0
+    report = json.loads(classify(program, path, "--verify", "--json")[0])
+    assert report["passed"]
+    capsys.readouterr()
+    assert run(["predict", str(path), folder, "--json", "--runtime", "openvino", "--precision", "fp32"]) == 0
+    expected = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    answers = [
+        json.loads(line) for line in classify(program, path, folder, "--json", "--precision", "fp32")[0].splitlines()
+    ]
+    for answer, other in zip(answers, expected, strict=True):
+        assert answer["top"][0]["label"] == other["top"][0]["label"]
+        assert abs(answer["top"][0]["probability"] - other["top"][0]["probability"]) <= 1e-6

@@ -153,7 +153,7 @@ GoldenReport Classifier::verify() const {
     tensors.insert(tensors.end(), tensor.begin(), tensor.end());
   }
   // Each alone, then all in one batch: a graph whose batch axis is broken is right in one of the two only.
-  classifier::GoldenComparison comparison(precision());
+  classifier::GoldenComparison comparison(precision(), spec.precision);
   std::vector<float> logits(count * classes);
   for (const std::size_t batch : {std::size_t{1}, count}) {
     for (std::size_t begin = 0; begin < count; begin += batch) {

@@ -18,12 +18,19 @@ GoldenComparison::Gate GoldenComparison::gate_for(Precision arithmetic) {
       return {1e-4, 1e-3, true};
     case Precision::fp16:
       return {0.05, 0.02, false};
-    default:
+    case Precision::bf16:
       return {0.1, 0.05, false};
+    default:
+      return {0.5, 0.1, false};
   }
 }
 
-GoldenComparison::GoldenComparison(Precision arithmetic) : gate_(gate_for(arithmetic)) {}
+GoldenComparison::GoldenComparison(Precision arithmetic, Precision graph) : gate_(gate_for(arithmetic)) {
+  const Gate other = gate_for(graph);
+  if (other.absolute > gate_.absolute) {
+    gate_ = other;
+  }
+}
 
 void GoldenComparison::add(const std::vector<float>& golden, const float* logits) {
   ++report_.comparisons;

@@ -9,9 +9,10 @@ namespace vitrify::classifier {
 
 class GoldenComparison {
  public:
-  // `arithmetic` decides the gate. Golden inputs are noise, between whose classes there is no margin: a reduced
+  // What the engine computes in and what the graph's own types say decide the gate: an 8-bit graph is no more exact
+  // where the rest of it runs in bf16. Golden inputs are noise, between whose classes there is no margin: a reduced
   // precision is held to its errors, not to its best labels.
-  explicit GoldenComparison(Precision arithmetic);
+  GoldenComparison(Precision arithmetic, Precision graph);
 
   // `logits` has as many values as `golden`.
   void add(const std::vector<float>& golden, const float* logits);

@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from vitrify.conversion.exporters import OPSET
 from vitrify.errors import ArtifactError
+from vitrify.graphs import drop_unread
 from vitrify.spec import ModelSpec
 
 _LAYER_NORMALIZATION_OPSET = 17
@@ -24,6 +25,7 @@ def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     _name_after_modules(proto)
     slim: onnx.ModelProto = onnxslim.slim(proto)
     _settle_known_sizes(slim.graph)
+    drop_unread(slim.graph)
     for holder in (*slim.graph.node, *slim.graph.input, *slim.graph.output, *slim.graph.value_info):
         holder.ClearField("metadata_props")
     for node in slim.graph.node:

@@ -55,3 +55,13 @@ class GraphIndex:
 def opset_of(proto: onnx.ModelProto) -> int:
     """The version of ONNX's own operators that a model uses; 0 where it names none."""
     return next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def drop_unread(graph: onnx.GraphProto) -> None:
+    """Removes initializers and Constant nodes that nobody reads, in place."""
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    kept = [weight for weight in graph.initializer if weight.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    for node in [node for node in graph.node if node.op_type == "Constant" and node.output[0] not in read]:
+        graph.node.remove(node)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from vitrify.graphs import GraphIndex, opset_of
+from vitrify.graphs import GraphIndex, drop_unread, opset_of
 from vitrify.precision.half import CastPlan, HalfType
 from vitrify.precision.observing import element_types
 
@@ -59,7 +59,7 @@ class _Caster:
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
         self.graph.ClearField("value_info")
-        _drop_unread(self.graph)
+        drop_unread(self.graph)
 
     def _type_of(self, node: onnx.NodeProto) -> int:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
@@ -113,12 +113,3 @@ class _Caster:
         module = node.name.rpartition("/")[0]
         label = f"{module}/Cast_{result}" if module else f"Cast_{result}"
         self.nodes.append(helper.make_node("Cast", [name], [result], name=label, to=wanted))
-
-
-def _drop_unread(graph: onnx.GraphProto) -> None:
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    kept = [weight for weight in graph.initializer if weight.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    for node in [node for node in graph.node if node.op_type == "Constant" and node.output[0] not in read]:
-        graph.node.remove(node)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from vitrify.graphs import GraphIndex
+from vitrify.graphs import GraphIndex, drop_unread
 from vitrify.precision.linear import FloatArray, LinearLayer, matrix
 
 INT8_OPSET = 13
@@ -104,7 +104,7 @@ def insert_qdq(
     for number, node in enumerate(nodes):
         graph.node.extend(before.get(number, ()))
         graph.node.append(node)
-    _drop_unread(graph, {layer.weight for layer in by_node.values()})
+    drop_unread(graph)
 
 
 def _around_activation(
@@ -152,10 +152,3 @@ def _before_weight(index: GraphIndex, layer: LinearLayer, kind: QuantizedType, p
         )
     )
     return result
-
-
-def _drop_unread(graph: onnx.GraphProto, names: set[str]) -> None:
-    read = {name for node in graph.node for name in node.input}
-    kept = [weight for weight in graph.initializer if weight.name not in names or weight.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

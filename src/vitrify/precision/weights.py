@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from vitrify.graphs import GraphIndex
+from vitrify.graphs import GraphIndex, drop_unread
 
 
 def with_float_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -47,8 +47,5 @@ def with_float_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
-    read = {name for node in graph.node for name in node.input}
-    kept = [weight for weight in graph.initializer if weight.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    drop_unread(graph)
     return copied
