@@ -26,7 +26,8 @@ from vitrify.spec import PrecisionSearch, read_spec
 from vitrify.spec.codec import decode
 from vitrify.verify import verify_artifact
 from vitrify.workflows import judging
-from vitrify.workflows.judging import IMAGE_BATCH, Limits
+from vitrify.workflows.judging import IMAGE_BATCH
+from vitrify.workflows.limits import Limits
 from vitrify.workflows.quantize import QuantizeConfig, QuantizeResult, labelled_images, quantized_from_onnx
 
 
@@ -266,4 +267,6 @@ def test_the_command_writes_a_report(trained: Digits, tmp_path: Path, capsys: py
     assert "deploy" in capsys.readouterr().err
     assert not output.exists()
     assert run([*command, "--to", "int8", "--narrow-io"]) == 2
+    assert run([*command, "--to", "fp16", "--no-smooth"]) == 2
+    assert run([*command, "--keep", "blocks.9"]) == 2
     assert run([*command[:4], "--calibration", str(tmp_path / "nothing")]) == 2

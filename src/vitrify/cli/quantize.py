@@ -49,7 +49,7 @@ def quantize(
         output: The ONNX file to write.
         to: What to begin with: int8 and fp8 as Q/DQ nodes, fp16 and bf16 as types.
         calibration: Images that look like those to come: files, folders or globs. Ranges are measured on them.
-        data: A labelled folder, DIR/<class>/*, that accuracy is judged on.
+        data: A labelled folder, DIR/CLASS/*, that accuracy is judged on.
         images: Without labels: images on which answers are compared with the source's. By default the calibration's.
         calibration_images: Calibrate on at most this many, evenly spread.
         max_images: Judge accuracy on at most this many, evenly spread.
@@ -72,12 +72,16 @@ def quantize(
     from vitrify.classifier import expand_sources, pick_evenly
     from vitrify.errors import OptionError
     from vitrify.precision import Recipe
-    from vitrify.workflows.judging import Limits
+    from vitrify.workflows.limits import Limits
     from vitrify.workflows.precision_report import write_report
     from vitrify.workflows.quantize import QuantizeConfig, labelled_images, quantized_from_onnx
 
     if narrow_io and to != "fp16":
         raise OptionError("only an fp16 graph can take and give fp16", got=f"--to {to}", hint="leave --narrow-io out")
+    if to in ("fp16", "bf16") and (around != "fp32" or not smooth or calibrator != "mse"):
+        raise OptionError(
+            "--around, --no-smooth and --calibrator are about 8 bits", got=f"--to {to}", hint="leave them out"
+        )
     progress = TerminalProgress()
     judged, labels = labelled_images(model, data, max_images) if data is not None else (None, None)
     config = QuantizeConfig(

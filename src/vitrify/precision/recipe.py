@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -134,6 +135,16 @@ class Rewriter:
         """The transformer blocks, in order."""
         return tuple(dict.fromkeys(p for p in map(part_of, (n.name for n in self.source.graph.node)) if is_block(p)))
 
+    def require_parts(self, parts: Sequence[str]) -> None:
+        """Refuses parts that are no blocks of this network.
+
+        Raises:
+            OptionError: Names the first.
+        """
+        unknown = [part for part in parts if part not in self.blocks]
+        if unknown:
+            raise OptionError(f"there is no {unknown[0]} to keep", expected=f"{self.blocks[0]} to {self.blocks[-1]}")
+
     def rewrite(self, recipe: Recipe) -> Rewritten:
         """Carries out a recipe.
 
@@ -141,9 +152,7 @@ class Rewriter:
             OptionError: A part to keep that is not there, or options that do not go together.
             ArtifactError: The source computes numbers that are not finite.
         """
-        unknown = [part for part in recipe.keep if part not in self.blocks]
-        if unknown:
-            raise OptionError(f"there is no {unknown[0]} to keep", expected=f"{self.blocks[0]} to {self.blocks[-1]}")
+        self.require_parts(recipe.keep)
         if recipe.precision in _HALVES:
             return self._halved(recipe)
         return self._quantized(recipe)

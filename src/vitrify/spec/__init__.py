@@ -10,13 +10,9 @@ from vitrify.spec.golden import (
     golden_vectors,
 )
 from vitrify.spec.model_spec import (
-    MIN_IMAGES,
     SPEC_KEY,
     SPEC_VERSION,
-    Check,
-    Gate,
     GoldenVector,
-    InputKind,
     InputSpec,
     Interpolation,
     KwargValue,
@@ -26,10 +22,10 @@ from vitrify.spec.model_spec import (
     ResizeRule,
     Source,
     Task,
-    Verification,
 )
 from vitrify.spec.search import Attempt, Precision, PrecisionSearch
 from vitrify.spec.storage import ENGINE_SUFFIXES, MANIFEST_SUFFIX, read_spec
+from vitrify.spec.verification import MIN_IMAGES, Check, Gate, InputKind, Verification
 
 __all__ = [
     "ENGINE_SUFFIXES",

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrify.bench import Turns, take_turns
-from vitrify.errors import OptionError, RuntimeFailureError
+from vitrify.errors import RuntimeFailureError
 from vitrify.graphs import embed_spec, write_graph
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.precision import Recipe, Rewriter
@@ -31,6 +31,7 @@ from vitrify.verify import (
     record,
     standard_probes,
 )
+from vitrify.workflows.limits import Limits
 
 IMAGE_BATCH = 8
 """Images prepared and run at once: what memory is taken for."""
@@ -45,29 +46,6 @@ HIGHER: dict[Precision, tuple[Precision, ...]] = {
     "bf16": ("fp32",),
 }
 """For each precision of a candidate, those in which it has to beat the source."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What has to hold.
-
-    Attributes:
-        max_drop: Most top-1 accuracy that may be lost against the source, 0 to 1, where there are labels.
-        min_agreement: Least share of the source's answers, where there are none.
-        min_speedup: Least speedup over the fastest source in a higher precision; None does not judge speed.
-    """
-
-    max_drop: float = 0.005
-    min_agreement: float = 0.99
-    min_speedup: float | None = 1.05
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_drop <= 1 or not 0 <= self.min_agreement <= 1:
-            raise OptionError(
-                "a limit is no share", got=f"{self.max_drop:g}, {self.min_agreement:g}", expected="0 to 1 (0 to 100%)"
-            )
-        if self.min_speedup is not None and not self.min_speedup >= 1:
-            raise OptionError("a speedup below 1 is none", got=self.min_speedup, expected="1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,8 @@ from vitrify.precision import FALLBACKS, Recipe, Rewriter, Rewritten, steps
 from vitrify.progress import SILENT, Progress
 from vitrify.spec import MIN_IMAGES, Attempt, ModelSpec, PrecisionSearch, read_spec
 from vitrify.verify import class_columns
-from vitrify.workflows.judging import Judge, Limits
+from vitrify.workflows.judging import Judge
+from vitrify.workflows.limits import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +122,8 @@ def quantized_from_onnx(
         proto = onnx.load_from_string(data)
     except DecodeError as error:
         raise ArtifactError(f"{source} is no ONNX model", got=error) from error
+    rewriter = Rewriter(proto, lambda: judge.calibration_batches())  # noqa: PLW0108 - the judge comes after
+    rewriter.require_parts(config.recipe.keep)  # before anything is measured
     judge = Judge(
         source,
         spec,
@@ -146,7 +149,7 @@ def quantized_from_onnx(
         min_speedup=config.limits.min_speedup,
         attempts=judge.sources,
     )
-    found, search = _search(Rewriter(proto, judge.calibration_batches), judge, search, config, progress)
+    found, search = _search(rewriter, judge, search, config, progress)
     if found is None:
         return QuantizeResult(path=None, search=search, spec=None, size_bytes=0, source_bytes=len(data), notes=())
     rewritten, final = found

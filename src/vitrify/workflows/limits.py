@@ -1,0 +1,30 @@
+"""What a file in a lower precision is held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vitrify.errors import OptionError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What has to hold.
+
+    Attributes:
+        max_drop: Most top-1 accuracy that may be lost against the source, 0 to 1, where there are labels.
+        min_agreement: Least share of the source's answers, where there are none.
+        min_speedup: Least speedup over the fastest source in a higher precision; None does not judge speed.
+    """
+
+    max_drop: float = 0.005
+    min_agreement: float = 0.99
+    min_speedup: float | None = 1.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_drop <= 1 or not 0 <= self.min_agreement <= 1:
+            raise OptionError(
+                "a limit is no share", got=f"{self.max_drop:g}, {self.min_agreement:g}", expected="0 to 1 (0 to 100%)"
+            )
+        if self.min_speedup is not None and not self.min_speedup >= 1:
+            raise OptionError("a speedup below 1 is none", got=self.min_speedup, expected="1 or more")
