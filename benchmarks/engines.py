@@ -19,7 +19,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from worker_process import Worker, sourced
 
 WORKER = Path(__file__).with_name("engines_worker.py")
 ARCHITECTURE, CLASSES = "vit_base_patch16_224", 5
@@ -85,29 +85,6 @@ class Torch:
             self._call(batch)
             times.append(1e3 * (time.perf_counter() - start))
         return times
-
-
-class Worker:
-    """The process that runs TensorRT."""
-
-    def __init__(self, python: str, environment: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [python, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def ask(self, **command: Any) -> dict[str, Any]:
-        """Sends a command and waits for its answer."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the TensorRT process ended: {self._process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        return answer
 
 
 class TensorRt:
@@ -239,7 +216,7 @@ def run(arguments: argparse.Namespace) -> None:
     import timm
     import torch
 
-    worker = Worker(arguments.python, {**os.environ, **sourced(arguments.environment)})
+    worker = Worker(WORKER, arguments.python, {**os.environ, **sourced(arguments.environment)})
     opened = worker.ask(do="open", engines=[str(engine) for engine in arguments.engines])
     precisions = sorted({engine["precision"] for engine in opened["engines"]})
     side = arguments.side
@@ -270,15 +247,6 @@ def run(arguments: argparse.Namespace) -> None:
 
     measure(contenders, arguments.batches, rounds=arguments.rounds, budget_s=arguments.seconds, save=save)
     print(f"wrote {arguments.output}")
-
-
-def sourced(path: Path | None) -> dict[str, str]:
-    """What sourcing a shell file exports."""
-    if path is None:
-        return {}
-    source = ["/bin/bash", "-c", '. "$0" && env -0', str(path)]
-    shown = subprocess.run(source, capture_output=True, text=True, check=True)
-    return dict(entry.split("=", 1) for entry in shown.stdout.split("\0") if "=" in entry)
 
 
 def main() -> None:

@@ -13,14 +13,13 @@ held to: one context, addresses set once, `execute_async_v3` or one graph launch
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from worker_process import serve
 
 from vitrify.engines import read_manifest
 from vitrify.engines.arrays import DeviceArray
@@ -186,17 +185,5 @@ class Bench:
         return replay
 
 
-def main() -> None:
-    """Answers commands until standard input ends."""
-    bench = Bench()
-    for line in sys.stdin:
-        command = json.loads(line)
-        try:
-            answer = getattr(bench, command.pop("do"))(**command)
-        except Exception as error:  # the driver shows it and goes on
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(Bench())

@@ -30,9 +30,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from gpu_pipeline_vitrify import Program, Python, Worker
-
-from engines import sourced
+from gpu_pipeline_vitrify import WORKER, Program, Python
+from worker_process import Worker, sourced
 
 SIZES = {"500x375": 64, "1920x1080": 16}
 """Pictures of each size."""
@@ -145,7 +144,7 @@ def run(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     environment = {**os.environ, **sourced(arguments.environment)}
     threads = arguments.threads or len(os.sched_getaffinity(0))
-    worker = Worker(arguments.python, environment)
+    worker = Worker(WORKER, arguments.python, environment)
     ways: list[Any] = []
 
     def add(name: str, pixels: str, make: Any) -> None:

@@ -8,33 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from worker_process import Worker
 
 WORKER = Path(__file__).with_name("gpu_pipeline_worker.py")
 
 Array = np.ndarray[Any, Any]
-
-
-class Worker:
-    """The process that holds vitrify's runtime."""
-
-    def __init__(self, python: str, environment: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [python, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def ask(self, **command: Any) -> dict[str, Any]:
-        """Sends a command and waits for its answer."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the worker ended: {self._process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        return answer
 
 
 class Program:

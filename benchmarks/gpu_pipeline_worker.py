@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import collections
 import itertools
-import json
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from worker_process import serve
 
 from vitrify.classifier import Classifier, Failure
 from vitrify.pixels import Decoders, preprocess
@@ -125,17 +125,5 @@ class _Timed:
         return found
 
 
-def main() -> None:
-    """Answers commands until standard input ends."""
-    bench = Bench()
-    for line in sys.stdin:
-        command = json.loads(line)
-        try:
-            answer = getattr(bench, command.pop("do"))(**command)
-        except Exception as error:  # the driver shows it and goes on
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(Bench())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,14 @@ from vitrify.errors import MissingExtraError
 from vitrify.verify.drift import FP16_MAX
 from vitrify.verify.evaluation import Evaluation
 from vitrify.verify.layers import LayerReport
+
+
+@contextlib.contextmanager
+def _drawing() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("drawing needs matplotlib", extra="train", package=error.name) from error
 
 
 def confusion_picture(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
@@ -24,10 +34,8 @@ def confusion_picture(evaluation: Evaluation, path: str | os.PathLike[str]) -> N
         MissingExtraError: matplotlib is not installed.
         StorageError: The picture cannot be written.
     """
-    try:
+    with _drawing():
         from vitrify.training.pictures import draw_confusion
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("drawing needs matplotlib", extra="train", package=error.name) from error
     counts = np.asarray(evaluation.confusion)
     title = f"{Path(evaluation.artifact).name} on {evaluation.data}: top-1 {evaluation.top1:.2%}"
     draw_confusion(Path(path), counts, evaluation.labels, title, columns=evaluation.columns)
@@ -44,10 +52,8 @@ def drift_picture(report: LayerReport, path: str | os.PathLike[str]) -> None:
         MissingExtraError: matplotlib is not installed.
         StorageError: The picture cannot be written.
     """
-    try:
+    with _drawing():
         from vitrify.training.pictures import DriftLine, draw_drift
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("drawing needs matplotlib", extra="train", package=error.name) from error
     lines = [
         DriftLine(
             label=f"{run.runtime} {run.precision}, {run.inputs}",
