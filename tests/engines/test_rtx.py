@@ -145,12 +145,15 @@ def test_sixteen_bits_are_given_to_the_graph_first(artifact: Path, tmp_path: Pat
 @pytest.mark.parametrize(("to", "around"), [("int8", "fp16"), ("int8", "bf16"), ("fp8", "fp16")])
 def test_eight_bits_between_halves(artifact: Path, photos: Path, tmp_path: Path, to: Any, around: Any) -> None:
     batch = preprocess(sorted(photos.rglob("*.*g"))[:32], read_spec(artifact).preprocess)
-    rewritten = Rewriter(onnx.load(artifact), lambda: [batch]).rewrite(Recipe(precision=to, around=around))
+    rewritten = Rewriter(onnx.load(artifact), lambda: [batch]).rewrite(
+        Recipe(precision=to, around=around, split_qkv=True)
+    )
     embed_spec(rewritten.proto, read_spec(artifact).replace(precision=to))
     write_graph(rewritten.proto, tmp_path / "m.onnx")
     audit = engine_from_onnx(tmp_path / "m.onnx", tmp_path / "m.engine", config=config()).manifest.audit
     products = [layer for layer in audit.layers if layer.matrix]
-    assert sum(to in layer.reads for layer in products) >= 6  # of 8; qkv's products are made in 16 bits
+    assert sum(to in layer.reads for layer in products) == 8  # qkv as one again, proj, fc1 and fc2 of two blocks
+    assert audit.fused_attention == 2
     assert not any(set(layer.reads) == {"fp32"} for layer in products if "blocks" in layer.name)
 
 

@@ -85,7 +85,15 @@ def quantize(
     progress = TerminalProgress()
     judged, labels = labelled_images(model, data, max_images) if data is not None else (None, None)
     config = QuantizeConfig(
-        recipe=Recipe(precision=to, around=around, calibrator=calibrator, smooth=smooth, keep=keep, narrow=narrow_io),
+        recipe=Recipe(
+            precision=to,
+            around=around,
+            calibrator=calibrator,
+            smooth=smooth,
+            split_qkv=around != "fp32",  # what is meant for TensorRT
+            keep=keep,
+            narrow=narrow_io,
+        ),
         fallback=fallback,
         limits=Limits(
             max_drop=max_drop / 100,

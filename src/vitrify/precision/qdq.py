@@ -147,8 +147,14 @@ def _before_weight(index: GraphIndex, layer: LinearLayer, kind: QuantizedType, p
             "DequantizeLinear",
             [raw.name, f"{name}_scale", f"{name}_zero_point"],
             [result],
-            name=f"{layer.module}/DequantizeLinear_weight",
+            name=_name(layer, "DequantizeLinear", "_weight"),
             axis=layer.output_axis,
         )
     )
     return result
+
+
+def _name(layer: LinearLayer, operator: str, suffix: str = "") -> str:
+    """A name in the layer's module, and one of its own where a module multiplies twice."""
+    product = layer.node.removeprefix(f"{layer.module}/")
+    return f"{layer.module}/{operator}_{product}{suffix}"

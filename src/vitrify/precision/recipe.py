@@ -11,9 +11,10 @@ from onnx import version_converter
 
 from vitrify.errors import OptionError
 from vitrify.graphs import is_block, opset_of, part_of
+from vitrify.precision.attention import split_qkv
 from vitrify.precision.casting import insert_casts
 from vitrify.precision.half import BF16, FP16, HalfType, plan_casts
-from vitrify.precision.linear import LinearLayer, linear_layers
+from vitrify.precision.linear import linear_layers
 from vitrify.precision.observing import (
     Batches,
     float_tensors,
@@ -46,6 +47,7 @@ class Recipe:
         smooth: With int8 and fp8, whether outlier channels are moved into weights first.
         residual_fp32: In 16 bits, whether the sums of the residual stream stay in fp32.
         attention_fp32: In 16 bits, whether attention stays in fp32 from the scores to the weighted values.
+        split_qkv: With int8 and fp8, whether queries, keys and values get a product each, which TensorRT wants.
         keep: Parts, such as `blocks.3`, that stay as they are: 16 bits leaves them in fp32, 8 bits in `around`.
         narrow: Whether the graph takes and gives the 16-bit type instead of fp32.
     """
@@ -56,6 +58,7 @@ class Recipe:
     smooth: bool = True
     residual_fp32: bool = False
     attention_fp32: bool = False
+    split_qkv: bool = False
     keep: tuple[str, ...] = ()
     narrow: bool = False
 
@@ -63,7 +66,7 @@ class Recipe:
         said: list[str] = [self.precision]
         if self.precision in _EIGHTS:
             said += [f"{self.calibrator} ranges"] + ["smoothed"] * self.smooth
-            said += [f"{self.around} around"] * (self.around != "fp32")
+            said += [f"{self.around} around"] * (self.around != "fp32") + ["qkv apart"] * self.split_qkv
         said += ["residual fp32"] * self.residual_fp32 + ["attention fp32"] * self.attention_fp32
         if self.keep:
             said.append(f"{', '.join(self.keep)} kept")
@@ -88,7 +91,6 @@ class Rewritten:
 @dataclass(frozen=True)
 class _Prepared:
     proto: onnx.ModelProto
-    layers: tuple[LinearLayer, ...]
     ranges: dict[str, float]
     smoothed: tuple[Smoothed, ...]
 
@@ -176,7 +178,9 @@ class Rewriter:
         proto = _copy(prepared.proto)
         if (recipe.around != "fp32" or kind is FP8) and opset_of(proto) < HALF_QDQ_OPSET:
             proto = version_converter.convert_version(proto, HALF_QDQ_OPSET)
-        chosen = [layer for layer in prepared.layers if layer.part not in recipe.keep]
+        if recipe.split_qkv:
+            split_qkv(proto)
+        chosen = [layer for layer in linear_layers(proto.graph) if layer.part not in recipe.keep]
         insert_qdq(proto, chosen, prepared.ranges, kind)
         notes: tuple[str, ...] = ()
         if recipe.around != "fp32":
@@ -202,7 +206,7 @@ class Rewriter:
                     tensor: choose_range(histograms[tensor], top, kind, recipe.calibrator)
                     for tensor, top in tops.items()
                 }
-            self._prepared[key] = _Prepared(proto, layers, ranges, smoothed)
+            self._prepared[key] = _Prepared(proto, ranges, smoothed)
         return self._prepared[key]
 
 

@@ -157,7 +157,7 @@ def _constant_operand(index: GraphIndex, node: onnx.NodeProto | None, kind: str)
     return next((name for name in node.input if name in index.weights and len(index.weights[name].dims) == 1), None)
 
 
-def _value_columns(index: GraphIndex, proj: LinearLayer) -> tuple[str, str] | None:
+def _value_columns(index: GraphIndex, proj: LinearLayer) -> tuple[str, ...] | None:
     """Weight and bias of the qkv layer whose last third becomes this layer's input, head by head: timm's layout."""
     if not proj.module.endswith(".attn.proj"):
         return None
@@ -167,13 +167,14 @@ def _value_columns(index: GraphIndex, proj: LinearLayer) -> tuple[str, str] | No
         return None
     if any(stem in node.name and "norm" in node.name for node in index.graph.node):
         return None  # something between, such as a norm of the attention's result
-    added = index.only_reader(product.output[0])
-    bias = _constant_operand(index, added, "Add")
-    if bias is None or list(index.weights[product.input[1]].dims) != [proj.inputs, 3 * proj.inputs]:
+    reader = index.only_reader(product.output[0])
+    bias = _constant_operand(index, reader, "Add")
+    if bias is None and (reader is None or reader.op_type != "Reshape"):  # a layer without a bias is fine
         return None
-    if any(len(index.read_by[name]) != 1 for name in (product.input[1], bias)):
+    names = (product.input[1],) if bias is None else (product.input[1], bias)
+    if list(index.weights[product.input[1]].dims) != [proj.inputs, 3 * proj.inputs]:
         return None
-    return product.input[1], bias
+    return names if all(len(index.read_by[name]) == 1 for name in names) else None
 
 
 def _divide(

@@ -198,7 +198,7 @@ def _search(
         for target in targets:
             first = dataclasses.replace(config.recipe, precision=target)
             if target in ("fp16", "bf16"):
-                first = dataclasses.replace(first, around="fp32")
+                first = dataclasses.replace(first, around="fp32", split_qkv=False)
             for recipe in steps(first, lambda recipe: judge.rank(rewriter, recipe, folder)):
                 progress.say(f"trying {recipe}")
                 rewritten = rewriter.rewrite(recipe)
