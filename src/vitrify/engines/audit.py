@@ -7,6 +7,7 @@ the builder itself logs is read.
 
 from __future__ import annotations
 
+import collections
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -26,6 +27,8 @@ _TYPES = {
     "int4": ("int4",),
 }
 """Our names and what the inspector writes for them, in either form: `Half`, or `… FP16 format (kLINEAR)`."""
+
+_NARROWEST_FIRST = ("int4", "fp8", "int8", "bf16", "fp16", "fp32")
 
 _MATRIX_KINDS = ("gemm", "matrix", "conv", "correlation", "fullyconnected", "fully_connected")
 _MATRIX_NAMES = re.compile(r"gemm|_Fc|MatMul|/Conv", re.IGNORECASE)
@@ -89,13 +92,11 @@ class Audit:
 
     @property
     def matrix_types(self) -> dict[str, int]:
-        """How many matrix layers read each type."""
-        counts: dict[str, int] = {}
-        for layer in self.layers:
-            if layer.matrix:
-                for kind in layer.reads:
-                    counts[kind] = counts.get(kind, 0) + 1
-        return counts
+        """How many matrix layers multiply in each type: the narrowest that they read; scales and biases are wider."""
+        counts = collections.Counter(
+            min(layer.reads, key=_NARROWEST_FIRST.index) for layer in self.layers if layer.matrix
+        )
+        return dict(counts)
 
 
 def audit_from_inspector(text: str, *, asked: Precision, attention_blocks: int) -> Audit:
