@@ -43,7 +43,7 @@ def measure_load(
         "path": str(path), "module": row.target, "precision": precision, "batch": batch, "threads": threads,
         "like": like.to_json() if like else None,
     }  # fmt: skip
-    done = subprocess.run(  # noqa: S603 - our own module
+    done = subprocess.run(
         [sys.executable, "-m", "vitrify.bench.loading"],
         input=json.dumps(asked), capture_output=True, text=True, check=False,
     )  # fmt: skip

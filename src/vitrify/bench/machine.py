@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,26 +20,23 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def this_machine(*, threads: int | None, accelerators: Iterable[str], versions: dict[str, str]) -> Machine:
-    """Describes the machine.
+def this_machine(*, threads: int | None) -> Machine:
+    """Describes the machine as it is now, with the versions of vitrify, Python and NumPy.
 
     Args:
-        threads: That runtimes were asked for.
-        accelerators: What models ran on, where that is not the processor.
-        versions: Of the runtimes.
+        threads: That runtimes will be asked for.
     """
-    own = {"vitrify": vitrify.__version__, "python": platform.python_version(), "numpy": np.__version__}
     return Machine(
         processor=processor_name(),
         cores=usable_cores(),
         threads=threads,
-        accelerators=tuple(dict.fromkeys(filter(None, accelerators))),
+        accelerators=(),
         memory_bytes=_memory_bytes(),
         governor=_text(_CLOCK / "scaling_governor"),
         frequency_mhz=_frequency_mhz(),
         load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         system=f"{platform.system()} {platform.release()}",
-        versions=own | versions,
+        versions={"vitrify": vitrify.__version__, "python": platform.python_version(), "numpy": np.__version__},
     )
 
 
