@@ -195,3 +195,11 @@ def test_percentiles_by_numpy() -> None:
     assert timing.median_ms == pytest.approx(1e3 * ranked[50])
     assert timing.quartiles_ms == pytest.approx((1e3 * ranked[25], 1e3 * ranked[75]))
     assert (timing.p90_ms, timing.p99_ms) == pytest.approx((1e3 * ranked[90], 1e3 * ranked[99]))
+
+
+def test_the_peaks_of_this_machine() -> None:
+    peaks = measure_peaks(1)
+    assert peaks.threads == 1
+    # From an old phone's core to more than any core has: a wrong unit or a factor of 1000 is outside.
+    assert 1e9 < peaks.flops_per_s < 1e13
+    assert 1e8 < peaks.bytes_per_s < 1e12

@@ -29,8 +29,8 @@ def test_tables_json_and_comparison(artifact: Path, photos: Path, tmp_path: Path
     assert printed == json.loads(old.read_text())
     assert printed["rows"][0]["timing"]["rounds"] == 5
     assert run([*command, "--compare", str(old), "--output", str(new), "--plot", str(plot)]) == 0
-    text = capsys.readouterr().out
-    for words in ("images/s", "batch 1", "peak MB", "from a file to a label", f"now over {old}"[:20], "GFLOP/s"):
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("images/s", "batch 1", "peak MB", "from a file to a label", "now over", "GFLOP/s"):
         assert words in text
     assert read_report(new).rows[0].sha256 == read_report(old).rows[0].sha256
     assert plot.exists()
@@ -53,7 +53,7 @@ def test_a_damaged_artifact_has_a_row_and_the_exit_code_is_1(artifact: Path, tmp
         (["--batch", "0"], "positive"),
         (["--plot", "bench.jpg"], "PNG"),
         (["--compare", "gone.json"], "no report"),
-        (["--images", "-"], "standard input"),
+        (["--images=-"], "standard input"),
         (["--images", "gone.jpg"], "none of the images can be read"),
     ],
 )
