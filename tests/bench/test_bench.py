@@ -27,6 +27,7 @@ from vitrify.bench import (
     write_report,
 )
 from vitrify.bench import contenders as contenders_module
+from vitrify.bench.peaks import measure_peaks
 from vitrify.errors import ArtifactError, OptionError, SpecError
 from vitrify.graphs import GraphCost, graph_cost
 from vitrify.runtimes import registry

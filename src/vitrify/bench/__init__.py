@@ -15,7 +15,8 @@ from vitrify.bench.report import (
     read_report,
     write_report,
 )
-from vitrify.bench.running import BenchConfig, bench, roofline_of, timing_of
+from vitrify.bench.running import BenchConfig, bench
+from vitrify.bench.summing import roofline_of, timing_of
 from vitrify.bench.turns import Turns, take_turns
 
 __all__ = [

@@ -10,7 +10,7 @@ from vitrify.bench.report import contender_name
 from vitrify.errors import ArtifactError, OptionError, VitrifyError
 from vitrify.files import sha256_of
 from vitrify.runtimes import RUNTIMES, RuntimeRow, has_native_bf16, pick_runtime, runtimes_for
-from vitrify.spec import ModelSpec, Precision
+from vitrify.spec import ModelSpec, Precision, read_spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,9 @@ def find_contenders(
         for row in named:
             kind = row.load()
             try:
-                spec = kind.spec_of(path)
+                spec = kind.spec_of(path) or read_spec(path)
             except VitrifyError:
-                spec = None  # its row will say so
+                spec = None  # a foreign checkpoint, or its row will say so
             found += [
                 Contender(path=path, row=row, precision=precision, spec=spec)
                 for precision in kind.precisions

@@ -17,9 +17,10 @@ from vitrify.bench.contenders import Contender, digest_of, find_contenders, requ
 from vitrify.bench.loading import measure_load
 from vitrify.bench.machine import this_machine, usable_cores
 from vitrify.bench.peaks import measure_peaks
-from vitrify.bench.report import BENCH_FORMAT, BenchReport, Peaks, Roofline, Row, Timing
+from vitrify.bench.report import BENCH_FORMAT, BenchReport, Peaks, Row
 from vitrify.bench.stages import STAGE_IMAGES, time_stages
-from vitrify.bench.turns import Turns, take_turns
+from vitrify.bench.summing import roofline_of, timing_of
+from vitrify.bench.turns import take_turns
 from vitrify.classifier import pick_evenly
 from vitrify.errors import ArtifactError, ImageError, OptionError, VitrifyError
 from vitrify.graphs import GraphCost, graph_cost
@@ -256,34 +257,6 @@ class _Run:
                 with contextlib.suppress(ArtifactError):
                     self._costs[path] = graph_cost(path)
         return self._costs[path]
-
-
-def timing_of(turns: Turns, name: str, *, batch: int, first: str) -> Timing:
-    """Adds up what a contender's turns measured; `first` is what its ratio is to."""
-    median = turns.median_ms(name)
-    return Timing(
-        rounds=len(turns.seconds[name]),
-        median_ms=median,
-        quartiles_ms=(turns.percentile_ms(name, 25), turns.percentile_ms(name, 75)),
-        p90_ms=turns.percentile_ms(name, 90),
-        p99_ms=turns.percentile_ms(name, 99),
-        images_per_s=1e3 * batch / median,
-        times_as_fast=turns.speedup(name, first),
-        compared_to=first,
-    )
-
-
-def roofline_of(cost: GraphCost, peaks: Peaks, *, batch: int, seconds: float) -> Roofline:
-    """Shares of the measured peaks that a batch of `batch` images in `seconds` comes to."""
-    flops, moved = batch * cost.flops, cost.weight_bytes + batch * cost.io_bytes
-    of_flops, of_bytes = flops / seconds / peaks.flops_per_s, moved / seconds / peaks.bytes_per_s
-    return Roofline(
-        flops=flops,
-        bytes=moved,
-        of_peak_flops=of_flops,
-        of_peak_bandwidth=of_bytes,
-        of_roofline=max(of_flops, of_bytes),
-    )
 
 
 def _call(runtime: Runtime, batch: int, reference: Reference | None) -> Callable[[], object]:
