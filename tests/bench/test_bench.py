@@ -28,7 +28,7 @@ from vitrify.bench import (
 )
 from vitrify.bench import contenders as contenders_module
 from vitrify.bench.peaks import measure_peaks
-from vitrify.errors import ArtifactError, OptionError, SpecError
+from vitrify.errors import ArtifactError, OptionError, RuntimeFailureError, SpecError
 from vitrify.graphs import GraphCost, graph_cost
 from vitrify.runtimes import registry
 
@@ -110,6 +110,20 @@ def test_golden_vectors_where_nothing_is_fp32(tmp_path: Path) -> None:
     assert three.problem.startswith("nothing to compare it with")
     with pytest.raises(OptionError, match="not in fp32"):
         bench([right], config=dataclasses.replace(QUICK, reference=right))
+
+
+def test_others_go_on_where_the_first_does_not_run(tmp_path: Path) -> None:
+    broken = stub.write_stub(tmp_path / "broken.stub", tiny_spec(), fail=True)
+    good = stub.write_stub(tmp_path / "good.stub", tiny_spec())
+    near = stub.write_stub(tmp_path / "near.stub", tiny_spec(), offset=5e-5)
+    report = bench([broken, good, near], config=QUICK)
+    assert report.reference == "good.stub in stub fp32"
+    assert [row.timing is not None for row in report.rows] == [False, True, True]
+    with pytest.raises(RuntimeFailureError, match="the stub refuses"):
+        bench([good], config=dataclasses.replace(QUICK, reference=broken))
+    other = stub.write_stub(tmp_path / "other.stub", tiny_spec(("a", "b")))
+    with pytest.raises(OptionError, match="labels differ"):
+        bench([good], config=dataclasses.replace(QUICK, reference=other))
 
 
 def test_refusals(tmp_path: Path, artifact: Path) -> None:

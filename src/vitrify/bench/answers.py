@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vitrify.bench.contenders import Contender
-from vitrify.errors import OptionError
+from vitrify.bench.contenders import Contender, require_same_model
+from vitrify.errors import OptionError, VitrifyError
 from vitrify.progress import Progress
-from vitrify.runtimes import Runtime, RuntimeOptions, infer_logits, open_runtime, runtimes_for
+from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, infer_logits, open_runtime, runtimes_for
 from vitrify.spec import Check, InputKind, ModelSpec, golden_batch, golden_logits, golden_recipe_batch
 from vitrify.verify import Answered, Candidate, Logits, Probe, gate_for, infer_with, judge
 
@@ -70,28 +70,45 @@ def find_reference(
         progress: Told of each batch.
 
     Returns:
-        None where there is no fp32 artifact: golden vectors are all there is.
+        None where no fp32 artifact runs: golden vectors are all there is.
 
     Raises:
-        OptionError: The named one is not in fp32.
-        VitrifyError: It does not load.
+        OptionError: The named one is not in fp32, or of another model.
+        VitrifyError: The named one does not load.
     """
-    like = next((contender.spec for contender in contenders if contender.spec is not None), None)
-    path = named or next((c.path for c in contenders if c.spec is not None and c.spec.precision == "fp32"), None)
-    if path is None:
-        path = next((c.path for c in contenders if c.row.name == "torch"), None)
-    if path is None:
-        return None
+    known = next((contender for contender in contenders if contender.spec is not None), None)
+    paths = [c.path for c in contenders if c.spec is not None and c.spec.precision == "fp32"]
+    paths += [c.path for c in contenders if c.row.name == "torch"]
+    for path in [named] if named else list(dict.fromkeys(paths)):
+        try:
+            return _answers_of(path, known, tensors, threads=threads, progress=progress)
+        except VitrifyError:
+            if named:
+                raise
+            progress.say(f"{path.name} cannot be the reference: it does not run")  # its row says why
+    return None
+
+
+def _answers_of(
+    path: Path,
+    known: Contender | None,
+    tensors: npt.NDArray[np.float32] | None,
+    *,
+    threads: int | None,
+    progress: Progress,
+) -> Reference:
     row = runtimes_for(path)[-1]
+    like = known.spec if known else None
     with open_runtime(path, row.name, RuntimeOptions(threads=threads, like=like)) as runtime:
         spec = runtime.spec
+        check_outputs(runtime, spec)
         if spec.precision != "fp32":
             raise OptionError(
                 f"the reference {path} is not in fp32", got=spec.precision, expected="the fp32 artifact or checkpoint"
             )
+        if known is not None and known.spec is not None:
+            require_same_model(known.path, known.spec, path, spec)
         given = golden_recipe_batch(spec.input_shape) if tensors is None else tensors
-        if given.shape[1:] != spec.input_shape:
-            raise OptionError(f"the reference {path} takes another input", got=spec.input_shape, expected=given.shape)
         starts = progress.track(range(0, len(given), _REFERENCE_BATCH), label=f"reference: {path.name}")
         logits = np.concatenate([infer_logits(runtime, spec, given[n : n + _REFERENCE_BATCH]) for n in starts])
         return Reference(
@@ -121,16 +138,8 @@ def check_answers(
 
     Raises:
         RuntimeFailureError: The runtime failed.
-        OptionError: Another number of classes.
     """
     spec = runtime.spec
-    if len(spec.labels) != reference.logits.shape[1]:
-        raise OptionError(
-            f"{contender.path} and {reference.name} are of different models",
-            got=f"{len(spec.labels)} labels",
-            expected=str(reference.logits.shape[1]),
-            hint="name the reference of this model, or leave --reference out",
-        )
     arithmetic = spec.computed_in(contender.precision)
     judged = Candidate(
         runtime=contender.row.name,

@@ -210,8 +210,6 @@ class _Run:
         assert truth is not None
         try:
             check = check_answers(contender, runtime, truth, batch=row.batch, progress=self.progress)
-        except OptionError:
-            raise
         except VitrifyError as error:
             return dataclasses.replace(row, problem=_problem(error))
         return dataclasses.replace(
