@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -57,8 +58,7 @@ def _bytes_per_s(threads: int) -> float:
         return 2 * _COPIED_BYTES / _best(lambda: list(pool.map(lambda part: np.copyto(part[1], part[0]), parts)))
 
 
-def _best(call: object) -> float:
-    assert callable(call)
+def _best(call: Callable[[], object]) -> float:
     call()
     times: list[float] = []
     end = time.perf_counter() + _SECONDS
