@@ -38,6 +38,12 @@ INTRODUCTIONS = {
         "`benchmarks/pixels.py` says what the pictures are. *Levels* are 256ths of a pixel's range, against timm on "
         "Pillow's pixels; 0 means equal to the last bit.\n"
     ),
+    "pipeline": (
+        "## From a JPEG file to a label on a CPU\n\n"
+        "ViT-B/16 at 224 pixels, batch 1, random weights, each runtime with the threads that it chooses. "
+        "*Times as fast* is against timm's transform and PyTorch eager, round by round; relative error against its "
+        "logits. `benchmarks/pipeline.py` says what runs.\n"
+    ),
     "precision": (
         "## Lower precision\n\n"
         "`vitrify quantize --to int8` beside the tools that people use, on the same fp32 file and calibration images. "

@@ -1,5 +1,44 @@
 """Timings that can be compared: contenders take turns in one run."""
 
+from vitrify.bench.comparison import Comparison, RowChange, compare_reports
+from vitrify.bench.pictures import bench_picture
+from vitrify.bench.report import (
+    BENCH_FORMAT,
+    BenchReport,
+    LoadCost,
+    Machine,
+    Peaks,
+    Roofline,
+    Row,
+    Stages,
+    Timing,
+    read_report,
+    write_report,
+)
+from vitrify.bench.running import BenchConfig, bench
+from vitrify.bench.summing import roofline_of, timing_of
 from vitrify.bench.turns import Turns, take_turns
 
-__all__ = ["Turns", "take_turns"]
+__all__ = [
+    "BENCH_FORMAT",
+    "BenchConfig",
+    "BenchReport",
+    "Comparison",
+    "LoadCost",
+    "Machine",
+    "Peaks",
+    "Roofline",
+    "Row",
+    "RowChange",
+    "Stages",
+    "Timing",
+    "Turns",
+    "bench",
+    "bench_picture",
+    "compare_reports",
+    "read_report",
+    "roofline_of",
+    "take_turns",
+    "timing_of",
+    "write_report",
+]

@@ -7,6 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from vitrify.progress import SILENT, Progress
+
 WARM_UP = 3
 """Calls before the first that counts."""
 
@@ -25,6 +29,10 @@ class Turns:
         """A contender's median, in milliseconds."""
         return 1e3 * statistics.median(self.seconds[name])
 
+    def percentile_ms(self, name: str, percent: float) -> float:
+        """A percentile of a contender's times, linear between two of them, in milliseconds."""
+        return 1e3 * float(np.percentile(self.seconds[name], percent))
+
     def speedup(self, name: str, over: str) -> tuple[float, float, float]:
         """How many times faster a contender is than another: first quartile, median and third quartile over rounds.
 
@@ -36,7 +44,14 @@ class Turns:
 
 
 def take_turns(
-    contenders: Mapping[str, Callable[[], object]], *, rounds: int = 15, budget_s: float = 20.0, least_rounds: int = 5
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 15,
+    budget_s: float = 20.0,
+    least_rounds: int = 5,
+    settling_calls: int = 0,
+    progress: Progress = SILENT,
+    label: str = "timing",
 ) -> Turns:
     """Times contenders in rounds, every other round in the opposite order.
 
@@ -45,15 +60,21 @@ def take_turns(
         rounds: At most so many.
         budget_s: After this time no further round begins, once there were `least_rounds`.
         least_rounds: At least so many.
+        settling_calls: Calls before the timed one of each turn: caches then hold the contender's own data, and threads
+            of the one before, which may spin for a while, have gone to sleep.
+        progress: Told of each round.
+        label: What the bar says.
     """
     for call in contenders.values():
         for _ in range(WARM_UP):
             call()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     begin = time.perf_counter()
-    for number in range(rounds):
+    for number in progress.track(range(rounds), label=label):
         names = list(contenders)
         for name in names if number % 2 == 0 else reversed(names):
+            for _ in range(settling_calls):
+                contenders[name]()
             start = time.perf_counter()
             contenders[name]()
             seconds[name].append(time.perf_counter() - start)

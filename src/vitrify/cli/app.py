@@ -24,6 +24,7 @@ COMMANDS = {
     "verify": "verify:verify",
     "eval": "evaluate:evaluate",
     "predict": "predict:predict",
+    "bench": "bench:bench",
     "inspect": "inspect:inspect",
     "doctor": "doctor:doctor",
 }

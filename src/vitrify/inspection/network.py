@@ -5,17 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 
-from vitrify.errors import ArtifactError
-from vitrify.graphs import opset_of, part_of
-
-_BATCH = 1
+from vitrify.graphs import node_flops, opset_of, part_of, shaped_model, tensor_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +70,8 @@ def inspect_network(path: str | os.PathLike[str]) -> Network:
         ArtifactError: No ONNX model, or shapes that contradict each other.
     """
     path = Path(path)
-    try:
-        proto = onnx.load(path)
-        _fix_batch(proto, _BATCH)
-        shaped = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
-    except (DecodeError, OSError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
-        raise ArtifactError(
-            f"{path} is no ONNX model that can be followed", got=str(error).partition("\n")[0]
-        ) from error
-    shapes = _shapes(shaped.graph)
+    proto, shaped = shaped_model(path)
+    shapes = tensor_shapes(shaped.graph)
     weights = {w.name: math.prod(w.dims) for w in shaped.graph.initializer if w.dims and w.data_type in _FLOATS}
     operators: dict[str, Counter[str]] = {}
     outputs: dict[str, str] = {}
@@ -94,7 +82,7 @@ def inspect_network(path: str | os.PathLike[str]) -> Network:
         operators.setdefault(part, Counter())[node.op_type] += 1
         outputs[part] = node.output[0]
         parameters[part] += sum(weights.pop(name, 0) for name in node.input)  # a shared weight counts once
-        flops[part] += _flops(node, shapes)
+        flops[part] += node_flops(node, shapes)
     return Network(
         opset=opset_of(proto),
         ir_version=proto.ir_version,
@@ -119,33 +107,3 @@ _FLOATS = (
     onnx.TensorProto.DOUBLE,
     onnx.TensorProto.INT8,
 )
-
-
-def _fix_batch(proto: onnx.ModelProto, batch: int) -> None:
-    """Gives the batch axis a number, in place: shape inference then gives numbers for every tensor."""
-    for value in (*proto.graph.input, *proto.graph.output):
-        axis = value.type.tensor_type.shape.dim[0]
-        if axis.dim_param:
-            axis.dim_value = batch
-    proto.graph.ClearField("value_info")
-
-
-def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
-    shapes = {
-        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        for value in (*graph.input, *graph.output, *graph.value_info)
-    }
-    return shapes | {weight.name: tuple(weight.dims) for weight in graph.initializer}
-
-
-def _flops(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    if node.op_type not in ("MatMul", "Gemm", "Conv"):
-        return 0
-    out = math.prod(shapes[node.output[0]])
-    weight = shapes[node.input[1]]
-    if node.op_type == "Conv":
-        return 2 * out * math.prod(weight[1:])
-    if node.op_type == "Gemm":
-        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-        return 2 * out * weight[1 if transposed else 0]
-    return 2 * out * shapes[node.input[0]][-1]
