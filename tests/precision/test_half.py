@@ -144,3 +144,29 @@ def test_an_operator_without_a_rule_stays_in_fp32_and_is_named(trained: Digits) 
     rewritten = Rewriter(proto, lambda: [batch]).rewrite(Recipe(precision="fp16"))
     assert any("Softsign" in note for note in rewritten.notes)
     assert types_of(rewritten.proto)["Softsign"] == {TensorProto.FLOAT}
+
+
+def test_norms_in_steps_have_no_halves_around_8_bits(trained: Digits, tmp_path: Path) -> None:
+    made = rewriter(export(trained.model, tmp_path / "m.onnx", opset=16), trained)
+    with pytest.raises(OptionError, match="opset 16 cannot have fp16 around"):
+        made.rewrite(Recipe(precision="int8", around="fp16"))
+
+
+def test_nothing_left_to_quantize_is_refused(trained: Digits) -> None:
+    made = rewriter(trained.onnx, trained)
+    with pytest.raises(OptionError, match="nothing is left"):
+        made.rewrite(Recipe(precision="int8", keep=made.blocks))
+
+
+def test_a_matrix_that_two_layers_share(trained: Digits) -> None:
+    proto = onnx.load(trained.onnx)
+    first, second = (
+        next(n for n in proto.graph.node if n.op_type == "MatMul" and n.name.startswith(f"blocks.{block}.mlp.fc1"))
+        for block in (0, 1)
+    )
+    second.input[1] = first.input[1]
+    batch = preprocess(trained.calibration, SPEC.preprocess)
+    rewritten = Rewriter(proto, lambda: [batch]).rewrite(Recipe(precision="int8")).proto
+    onnx.checker.check_model(rewritten, full_check=True)
+    truth = logits(proto, batch)
+    assert np.abs(logits(rewritten, batch) - truth).max() < 0.2 * np.abs(truth).max()

@@ -18,10 +18,10 @@ from tests.precision.digits import SPEC, Digits, accuracy, export
 from tests.workflows.test_export import Recorder
 from vitrify.bench import Turns
 from vitrify.cli.app import run
-from vitrify.errors import DatasetError, GateError, OptionError
+from vitrify.errors import DatasetError, GateError, OptionError, RuntimeFailureError
 from vitrify.pixels import preprocess
 from vitrify.precision import Recipe
-from vitrify.runtimes import has_native_bf16
+from vitrify.runtimes import has_native_bf16, open_runtime
 from vitrify.spec import PrecisionSearch, read_spec
 from vitrify.spec.codec import decode
 from vitrify.verify import verify_artifact
@@ -210,6 +210,7 @@ def test_images_pass_through_a_few_at_a_time(trained: Digits, tmp_path: Path, mo
         ({"output": "out.engine"}, "cannot quantize"),
         ({"output": "SOURCE"}, "replace its own source"),
         ({"labels": (1, 2)}, "differ in number"),
+        ({"output": "."}, "cannot quantize"),
         ({"source": "INT8"}, "a lower precision already"),
     ],
 )
@@ -270,3 +271,39 @@ def test_the_command_writes_a_report(trained: Digits, tmp_path: Path, capsys: py
     assert run([*command, "--to", "fp16", "--no-smooth"]) == 2
     assert run([*command, "--keep", "blocks.9"]) == 2
     assert run([*command[:4], "--calibration", str(tmp_path / "nothing")]) == 2
+
+
+def test_a_candidate_that_no_runtime_takes_is_an_attempt_and_no_end(
+    trained: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_runtime
+
+    def refusing(path: Any, name: str = "auto", options: Any = None) -> Any:
+        if Path(path).name in ("candidate.onnx", "one-block.onnx") and read_spec(path).precision == "int8":
+            raise RuntimeFailureError("refused", got="this form")
+        return opened(path, name, options)
+
+    monkeypatch.setattr(judging, "open_runtime", refusing)
+    result = quantize(trained, trained.onnx, tmp_path / "out.onnx", config("int8"))
+    tried = [attempt for attempt in result.search.attempts if attempt.recipe != "source"]
+    assert [attempt.passed for attempt in tried] == [False] * (len(tried) - 1) + [True]
+    assert tried[0].reason == "refused: this form"
+    assert tried[-1].precision == "fp16"
+
+
+def test_queries_too_large_for_fp16_stay_in_fp32_around_8_bits_too(trained: Digits, tmp_path: Path) -> None:
+    source = export(planted.queries(trained.model), tmp_path / "source.onnx")
+    result = quantize(
+        trained,
+        source,
+        tmp_path / "out.onnx",
+        QuantizeConfig(
+            recipe=Recipe(precision="int8", around="fp16", split_qkv=True),
+            limits=Limits(min_speedup=None),
+            fallback=False,
+        ),
+    )
+    assert result.path is not None
+    assert len([attempt for attempt in result.search.attempts if attempt.recipe != "source"]) == 1
+    assert result.search.attempts[-1].relative_error < 0.3
+    assert "too large for fp16" in result.notes[0]

@@ -16,6 +16,9 @@ from vitrify.precision.observing import element_types
 HALF_SCALE_OPSET = 19
 """Q/DQ scales may have 16 bits since opset 19."""
 
+_LARGEST_STEPS = 448.0
+"""The largest 8-bit number: E4M3's."""
+
 
 def insert_casts(proto: onnx.ModelProto, half: HalfType, plan: CastPlan, *, narrow: bool = False) -> None:
     """Gives nodes their types in place.
@@ -71,6 +74,8 @@ class _Caster:
         scale = self.index.constant(node.input[1])
         # A scale below the normal numbers would lose bits, and with it everything that it scales.
         if scale is None or np.abs(scale).min() < np.finfo(np.float16).tiny or not self.half_scales:
+            return TensorProto.FLOAT
+        if np.abs(scale).max() * _LARGEST_STEPS > self.half.largest:  # what comes out would overflow
             return TensorProto.FLOAT
         if node.op_type == "QuantizeLinear":
             return self.present.get(node.input[0], TensorProto.FLOAT)

@@ -130,8 +130,8 @@ def _around_activation(
 def _before_weight(index: GraphIndex, layer: LinearLayer, kind: QuantizedType, place: list[onnx.NodeProto]) -> str:
     name = layer.weight
     result = f"{name}_dequantized"
-    if any(node.output[0] == result for node in place) or result in index.made_by:
-        return result
+    if any(weight.name == f"{name}_quantized" for weight in index.graph.initializer):
+        return result  # another layer has the same matrix
     weights = matrix(index, layer)
     scales = weight_scales(weights, kind)
     numbers = kind.quantize(weights, scales)

@@ -29,6 +29,9 @@ from vitrify.precision.smoothing import Smoothed, smooth
 Target = Literal["fp16", "bf16", "int8", "fp8"]
 Around = Literal["fp32", "fp16", "bf16"]
 
+WHOLE_NORM_OPSET = 17
+"""LayerNormalization is one node since; in steps, ONNX Runtime fuses it across the casts around it, and fails."""
+
 HALF_QDQ_OPSET = 21
 """Q/DQ nodes with 16-bit scales, and FLOAT8: in the opset that ONNX Runtime, OpenVINO and TensorRT 10 all read."""
 
@@ -155,6 +158,12 @@ class Rewriter:
             ArtifactError: The source computes numbers that are not finite.
         """
         self.require_parts(recipe.keep)
+        if recipe.around != "fp32" and opset_of(self.source) < WHOLE_NORM_OPSET:
+            raise OptionError(
+                f"a graph of opset {opset_of(self.source)} cannot have {recipe.around} around 8 bits",
+                expected=f"opset {WHOLE_NORM_OPSET} or newer, where a norm is one node",
+                hint="export it without --opset; TensorRT 8 gives fp16 to the rest by flags",
+            )
         if recipe.precision in _HALVES:
             return self._halved(recipe)
         return self._quantized(recipe)
@@ -181,10 +190,15 @@ class Rewriter:
         if recipe.split_qkv:
             split_qkv(proto)
         chosen = [layer for layer in linear_layers(proto.graph) if layer.part not in recipe.keep]
+        if not chosen:
+            raise OptionError("every block is to be kept: nothing is left to quantize", hint="keep fewer")
+        magnitudes = {}
+        if recipe.around == "fp16":
+            # Of this graph: smoothing and taking apart made tensors that the source does not have.
+            magnitudes = observe_magnitudes(proto, float_tensors(proto), self.batches)
         insert_qdq(proto, chosen, prepared.ranges, kind)
         notes: tuple[str, ...] = ()
         if recipe.around != "fp32":
-            magnitudes = self.magnitudes() if recipe.around == "fp16" else {}
             notes = _lower(proto, _HALVES[recipe.around], recipe, magnitudes, keep=False)
         return Rewritten(proto=proto, smoothed=prepared.smoothed, notes=notes)
 

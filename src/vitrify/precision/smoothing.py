@@ -73,6 +73,8 @@ def smooth(
         index = GraphIndex(proto.graph)
         if len(index.read_by.get(tensor, [])) != len(sharing):
             continue  # somebody else reads it as it is
+        if any(len(index.read_by[layer.weight]) != 1 for layer in sharing):
+            continue  # another layer has the same matrix
         place = _place(index, sharing)
         strength, ratio, scales = _best(index, sharing, observed[tensor], kind)
         if scales is None or ratio > (_PAYS_AFTER_ACTIVATION if place == "multiplication" else _PAYS_INSIDE):

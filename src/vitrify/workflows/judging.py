@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrify.bench import Turns, take_turns
+from vitrify.classifier import pick_evenly
 from vitrify.errors import RuntimeFailureError
 from vitrify.graphs import embed_spec, write_graph
 from vitrify.pixels import ImageSource, preprocess
@@ -133,7 +134,7 @@ class Judge:
             top1=self._top1(worst),
             agreement=self._agreement(worst),
             relative_error=max(map(self._error, found)),
-            reason=self._inaccurate(worst),
+            reason=next(filter(None, map(self._inaccurate, found)), ""),
         )
         if attempt.reason:
             return Tried(attempt=attempt, accurate=False)
@@ -155,8 +156,10 @@ class Judge:
             recipe: What harms.
             folder: For temporary files.
         """
-        images = preprocess(self._images[:RANKING_IMAGES], self.spec.preprocess)
-        truth = self._truth[: len(images)]
+        # Evenly: a folder is sorted by class.
+        picked = pick_evenly(range(len(self._images)), RANKING_IMAGES)
+        images = preprocess([self._images[n] for n in picked], self.spec.preprocess)
+        truth = self._truth[list(picked)]
         harm: dict[str, float] = {}
         for block in self._progress.track(rewriter.blocks, label="which block suffers most"):
             others = tuple(other for other in rewriter.blocks if other != block)
@@ -164,9 +167,13 @@ class Judge:
             path = folder / "one-block.onnx"
             embed_spec(rewritten.proto, self.spec.replace(precision=recipe.precision, verification=None))
             write_graph(rewritten.proto, path)
-            with open_runtime(path, _exact(recipe), RuntimeOptions(threads=self._threads)) as runtime:
-                batches = (images[start : start + IMAGE_BATCH] for start in range(0, len(images), IMAGE_BATCH))
-                logits = np.concatenate([infer_logits(runtime, runtime.spec, batch) for batch in batches])
+            try:
+                with open_runtime(path, _exact(recipe), RuntimeOptions(threads=self._threads)) as runtime:
+                    batches = (images[start : start + IMAGE_BATCH] for start in range(0, len(images), IMAGE_BATCH))
+                    logits = np.concatenate([infer_logits(runtime, runtime.spec, batch) for batch in batches])
+            except RuntimeFailureError:  # a block that no runtime takes in this form suffers most
+                harm[block] = float(np.inf)
+                continue
             error = np.nan_to_num(logits.astype(np.float64) - truth, nan=1e9, posinf=1e9, neginf=-1e9)
             harm[block] = float(np.square(error).mean())
         return sorted(harm, key=lambda block: -harm[block])
@@ -209,7 +216,10 @@ class Judge:
             yield preprocess(images[start : start + IMAGE_BATCH], self.spec.preprocess)
 
     def _top1(self, logits: Logits) -> float | None:
-        return None if self._labels is None else float((logits.argmax(axis=1) == self._labels).mean())
+        if self._labels is None:
+            return None
+        finite = np.isfinite(logits).all(axis=1)
+        return float((finite & (logits.argmax(axis=1) == self._labels)).mean())
 
     def _agreement(self, logits: Logits) -> float:
         finite = np.isfinite(logits).all(axis=1)
@@ -233,7 +243,7 @@ class Judge:
             allowed = self.limits.max_drop * len(logits)
             return f"{100 * (truth - top1):.2f} points of top-1 lost" if drop > allowed + 1e-9 else ""
         agreement = self._agreement(logits)
-        return f"{agreement:.2%} of the source's answers" if agreement < self.limits.min_agreement else ""
+        return f"{agreement:.2%} of the source's answers" if agreement < self.limits.min_agreement - 1e-9 else ""
 
     def _verified(self, path: Path, recipe: Recipe, asked: Precision) -> Verification:
         picked = [self._images[n * len(self._images) // VERIFIED_IMAGES] for n in range(VERIFIED_IMAGES)]
@@ -260,7 +270,7 @@ class Judge:
         rivals = {
             f"source {row.asked}": (self.source, row.asked)
             for row in self.sources
-            if row.passed and row.asked in HIGHER[attempt.precision]
+            if row.asked in HIGHER[attempt.precision] and (row.passed or row.asked == "fp32")
         }
         turns = self._time({"candidate": (path, attempt.asked), **rivals})
         fastest = min(rivals, key=turns.median_ms)

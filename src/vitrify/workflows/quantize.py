@@ -249,7 +249,9 @@ def _check(
             expected=f"at least {MIN_IMAGES}",
             hint="some hundred that look like those to come, such as a part of the training images",
         )
-    if labels is not None and len(labels) != len(images):
+    if output.is_dir():
+        raise OptionError(f"{output} is a directory", expected="a file name", hint=f"name a file in {output}/")
+    if labels is not None and (len(labels) != len(images) or not images):
         raise OptionError("images and labels differ in number", got=f"{len(images)} and {len(labels)}")
 
 
