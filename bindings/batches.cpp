@@ -11,7 +11,6 @@
 #include <memory>
 #include <optional>
 #include <tuple>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -34,25 +33,6 @@ struct StoredImage {
   std::unique_ptr<pixels::Reader> reader;  // where it is encoded; it reads once
 };
 
-// A part of an image as it is stored, and where it has to lie among a batch's pixels: [height, width, 3] bytes.
-struct Window {
-  std::size_t at = 0;
-  int column = 0;
-  int row = 0;
-  int width = 0;
-  int height = 0;
-};
-
-// A plan gives a window, or the place of the whole image.
-template <typename Placed>
-Window window_of(const Placed& placed, Size stored) {
-  if constexpr (std::is_integral_v<Placed>) {
-    return {placed, 0, 0, stored.width, stored.height};
-  } else {
-    return {placed.at, placed.column, placed.row, placed.size.width, placed.size.height};
-  }
-}
-
 // Reads the header. Throws ImageError, also for a size that the resize refuses.
 void open(StoredImage& image, const Preprocess& spec, const DecodeLimits& limits) {
   if (image.source.encoded) {
@@ -66,18 +46,18 @@ void open(StoredImage& image, const Preprocess& spec, const DecodeLimits& limits
   static_cast<void>(resized_size(exchanged ? Size{image.size.height, image.size.width} : image.size, spec));
 }
 
-void decode(StoredImage& image, const Window& window, std::uint8_t* out) {
-  const std::size_t bytes = 3 * static_cast<std::size_t>(window.width);
+void decode(StoredImage& image, const cuda::Window& window, std::uint8_t* out) {
+  const std::size_t bytes = 3 * static_cast<std::size_t>(window.size.width);
   const auto copy = [&](const std::uint8_t* line, int first_column) {
     std::memcpy(out, line + 3 * static_cast<std::size_t>(window.column - first_column), bytes);
     out += bytes;
   };
   if (image.reader) {
-    image.reader->read({window.column, window.column + window.width}, {window.row, window.row + window.height}, copy);
+    image.reader->read({window.column, window.column + window.size.width}, {window.row, window.row + window.size.height}, copy);
     return;
   }
   const std::size_t stride = 3 * static_cast<std::size_t>(image.size.width);
-  for (int y = window.row; y < window.row + window.height; ++y) {
+  for (int y = window.row; y < window.row + window.size.height; ++y) {
     copy(image.source.data + static_cast<std::size_t>(y) * stride, 0);
   }
 }
@@ -119,7 +99,7 @@ nb::list open_all(classifier::Workers& workers, nb::list sources, const Preproce
 using Memory = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 std::vector<std::optional<Failure>> decode_all(classifier::Workers& workers, nb::list images,
-                                               const std::vector<Window>& windows, Memory memory) {
+                                               const std::vector<cuda::Window>& windows, Memory memory) {
   std::vector<StoredImage*> opened;
   for (nb::handle image : images) {
     opened.push_back(nb::cast<StoredImage*>(image));
@@ -129,12 +109,12 @@ std::vector<std::optional<Failure>> decode_all(classifier::Workers& workers, nb:
   }
   const auto all = memory.size();
   for (std::size_t i = 0; i < windows.size(); ++i) {
-    const Window& one = windows[i];
+    const cuda::Window& one = windows[i];
     const Size stored = opened[i]->size;
-    const bool inside = one.column >= 0 && one.row >= 0 && one.width >= 0 && one.height >= 0 &&
-                        one.width <= stored.width - one.column && one.height <= stored.height - one.row;
+    const bool inside = one.column >= 0 && one.row >= 0 && one.size.width >= 0 && one.size.height >= 0 &&
+                        one.size.width <= stored.width - one.column && one.size.height <= stored.height - one.row;
     if (!inside || one.at > all ||
-        3 * static_cast<std::size_t>(one.width) * static_cast<std::size_t>(one.height) > all - one.at) {
+        3 * static_cast<std::size_t>(one.size.width) * static_cast<std::size_t>(one.size.height) > all - one.at) {
       throw nb::value_error("a window lies outside its image or the memory");
     }
   }
@@ -151,13 +131,13 @@ std::vector<std::optional<Failure>> decode_all(classifier::Workers& workers, nb:
 }
 
 // width, height and orientation of each image, as it is stored, to a window each.
-std::vector<Window> fill(cuda::Plan& plan, const std::vector<std::array<int, 3>>& images, const Preprocess& spec) {
+std::vector<cuda::Window> fill(cuda::Plan& plan, const std::vector<std::array<int, 3>>& images, const Preprocess& spec) {
   nb::gil_scoped_release unlocked;
   plan.clear();
-  std::vector<Window> windows;
+  std::vector<cuda::Window> windows;
   windows.reserve(images.size());
   for (const auto& [width, height, orientation] : images) {
-    windows.push_back(window_of(plan.add({width, height}, orientation, spec), {width, height}));
+    windows.push_back(plan.add({width, height}, orientation, spec));
   }
   return windows;
 }
@@ -172,12 +152,12 @@ void define_batches(nb::module_& module) {
       .def_prop_ro("height", [](const StoredImage& image) { return image.size.height; })
       .def_ro("orientation", &StoredImage::orientation);
 
-  nb::class_<Window>(module, "Window")
-      .def_ro("at", &Window::at)
-      .def_ro("column", &Window::column)
-      .def_ro("row", &Window::row)
-      .def_ro("width", &Window::width)
-      .def_ro("height", &Window::height);
+  nb::class_<cuda::Window>(module, "Window")
+      .def_ro("at", &cuda::Window::at)
+      .def_ro("column", &cuda::Window::column)
+      .def_ro("row", &cuda::Window::row)
+      .def_prop_ro("width", [](const cuda::Window& window) { return window.size.width; })
+      .def_prop_ro("height", [](const cuda::Window& window) { return window.size.height; });
 
   nb::class_<classifier::Workers>(module, "Workers")
       .def(nb::init<std::size_t>(), "threads"_a)

@@ -35,9 +35,9 @@ struct Axis {
   std::int32_t to;       // where they begin in the crop
 };
 
-// One image of a batch.
+// One image of a batch, of which a window is in memory.
 struct Job {
-  std::int64_t pixels;         // into the batch's pixels: the upright image's top left one, in bytes
+  std::int64_t pixels;         // into the batch's pixels: the upright window's top left one, in bytes
   std::int64_t row_stride;     // bytes from a pixel to the one below it
   std::int64_t column_stride;  // bytes from a pixel to the one on its right
   Axis x;
