@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import Literal
 
@@ -29,13 +30,21 @@ class GpuImages:
         self._cuda = cuda
         self._lock = threading.Lock()
         self._stages: dict[Preprocess, ImageStages] = {}
-        self._kernel: tuple[Launcher, bytes] | None = None
-        if pixels != "cpu":
-            try:
-                self._kernel = launcher(), preprocessing_cubin(cuda.gpu().compute_capability)
-            except (MissingExtraError, DeviceError):
-                if pixels == "gpu":
-                    raise
+        self._pixels = pixels
+        if pixels == "gpu":
+            assert self._kernel is not None  # else it says why not
+
+    @functools.cached_property
+    def _kernel(self) -> tuple[Launcher, bytes] | None:
+        # Not before somebody asks: an engine that is opened for tensors has no use for it.
+        if self._pixels == "cpu":
+            return None
+        try:
+            return launcher(), preprocessing_cubin(self._cuda.gpu().compute_capability)
+        except (MissingExtraError, DeviceError):
+            if self._pixels == "gpu":
+                raise
+            return None
 
     @property
     def available(self) -> bool:

@@ -66,6 +66,7 @@ class ImageStages:
         self.cuda, self.launcher, self.spec = cuda, launcher, spec
         self.source, self.target, self.largest = source, target, largest
         self._module, self.function = launcher.load(cubin, f"vitrify_preprocess_{source.dtype}")
+        self.table = value_table(spec)
         self._lock = threading.Lock()
         self._idle: list[ImageStage] = []
 
@@ -134,7 +135,7 @@ class ImageStage:
             )
         windows = self._plan.fill([(image.width, image.height, image.orientation) for image in images])
         # The table of values, the pixels, the jobs and the tables of weights, so that one copy takes them all.
-        table, jobs, numbers = value_table(self._of.spec), self._plan.jobs, self._plan.numbers
+        table, jobs, numbers = self._of.table, self._plan.jobs, self._plan.numbers
         self._jobs_at = table.nbytes + self._plan.pixel_bytes
         self._numbers_at = self._jobs_at + len(jobs)
         self._used = self._numbers_at + len(numbers)
