@@ -83,7 +83,7 @@ def int8_artifact(path: Path) -> Path:
     import onnx
     from sklearn.datasets import load_sample_images
 
-    from vitrify.graphs import embed_spec, write_graph
+    from vitrify.graphs import write_artifact
     from vitrify.pixels import preprocess
     from vitrify.precision import Recipe, Rewriter
     from vitrify.spec import read_spec
@@ -93,8 +93,7 @@ def int8_artifact(path: Path) -> Path:
         spec = read_spec(path)
         batch = preprocess(load_sample_images().images, spec.preprocess)
         rewritten = Rewriter(onnx.load(path), lambda: [batch]).rewrite(Recipe(precision="int8"))
-        embed_spec(rewritten.proto, spec.replace(precision="int8", verification=None))
-        write_graph(rewritten.proto, made)
+        write_artifact(rewritten.proto, spec.replace(precision="int8", verification=None), made)
     return made
 
 

@@ -30,7 +30,7 @@ from vitrify.engines.pinning import layers_to_pin
 from vitrify.engines.watching import log_of
 from vitrify.errors import BuildError, EngineError, GateError, OptionError, SpecMissingError
 from vitrify.files import sha256_of
-from vitrify.graphs import embed_spec, write_graph
+from vitrify.graphs import write_artifact
 from vitrify.pixels import preprocess
 from vitrify.precision import Recipe, Rewriter
 from vitrify.runtimes import open_runtime
@@ -148,8 +148,7 @@ def test_eight_bits_between_halves(artifact: Path, photos: Path, tmp_path: Path,
     rewritten = Rewriter(onnx.load(artifact), lambda: [batch]).rewrite(
         Recipe(precision=to, around=around, split_qkv=True)
     )
-    embed_spec(rewritten.proto, read_spec(artifact).replace(precision=to))
-    write_graph(rewritten.proto, tmp_path / "m.onnx")
+    write_artifact(rewritten.proto, read_spec(artifact).replace(precision=to), tmp_path / "m.onnx")
     audit = engine_from_onnx(tmp_path / "m.onnx", tmp_path / "m.engine", config=config()).manifest.audit
     products = [layer for layer in audit.layers if layer.matrix]
     assert sum(to in layer.reads for layer in products) == 8  # qkv as one again, proj, fc1 and fc2 of two blocks

@@ -1,8 +1,8 @@
 """ONNX graphs: who makes and reads which tensor, and which part of the network a node belongs to."""
 
-from vitrify.graphs.artifact import embed_spec, write_graph
+from vitrify.graphs.artifact import embed_spec, place_artifact, write_artifact
 from vitrify.graphs.cost import GraphCost, graph_cost, node_flops, shaped_model, tensor_shapes
-from vitrify.graphs.index import GraphIndex, drop_unread, opset_of
+from vitrify.graphs.index import GraphIndex, copy_of, drop_unread, opset_of
 from vitrify.graphs.parts import is_block, part_of, part_outputs
 from vitrify.graphs.probes import EMBEDDING, probed_model
 
@@ -10,6 +10,7 @@ __all__ = [
     "EMBEDDING",
     "GraphCost",
     "GraphIndex",
+    "copy_of",
     "drop_unread",
     "embed_spec",
     "graph_cost",
@@ -18,8 +19,9 @@ __all__ = [
     "opset_of",
     "part_of",
     "part_outputs",
+    "place_artifact",
     "probed_model",
     "shaped_model",
     "tensor_shapes",
-    "write_graph",
+    "write_artifact",
 ]

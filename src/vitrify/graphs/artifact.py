@@ -6,8 +6,9 @@ from pathlib import Path
 
 import onnx
 
-from vitrify.errors import OptionError
-from vitrify.spec import SPEC_KEY, ModelSpec
+from vitrify.errors import GateError, OptionError
+from vitrify.files import atomic_path
+from vitrify.spec import SPEC_KEY, ModelSpec, read_spec
 
 _PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
 
@@ -20,12 +21,13 @@ def embed_spec(proto: onnx.ModelProto, spec: ModelSpec) -> None:
     proto.producer_version = spec.source.created_by.removeprefix("vitrify ")
 
 
-def write_graph(proto: onnx.ModelProto, path: Path) -> None:
-    """Writes a graph, the same bytes for the same graph.
+def write_artifact(proto: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
+    """Writes a graph with its spec, the same bytes for the same graph.
 
     Raises:
         OptionError: It does not fit into one file.
     """
+    embed_spec(proto, spec)
     size = proto.ByteSize()
     if size > _PROTOBUF_LIMIT_BYTES:
         raise OptionError(
@@ -35,3 +37,17 @@ def write_graph(proto: onnx.ModelProto, path: Path) -> None:
             hint="take a smaller architecture",
         )
     path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def place_artifact(proto: onnx.ModelProto, spec: ModelSpec, output: Path) -> None:
+    """Writes a graph with its spec, reads the spec back by the reader that everybody uses, and lets the file appear.
+
+    Raises:
+        GateError: What was read back differs.
+        OptionError: As `write_artifact`.
+        StorageError: The file cannot be written; what stood there is still there.
+    """
+    with atomic_path(output) as temporary:
+        write_artifact(proto, spec, temporary)
+        if read_spec(temporary) != spec:
+            raise GateError("the spec that was read back differs from the one that was written")

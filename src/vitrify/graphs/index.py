@@ -57,6 +57,13 @@ def opset_of(proto: onnx.ModelProto) -> int:
     return next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
+def copy_of(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A model of its own, to be changed in place."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(proto)
+    return copied
+
+
 def drop_unread(graph: onnx.GraphProto) -> None:
     """Removes initializers and Constant nodes that nobody reads, in place."""
     read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}

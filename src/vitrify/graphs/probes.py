@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper
 
-from vitrify.graphs.index import GraphIndex
+from vitrify.graphs.index import GraphIndex, copy_of
 from vitrify.graphs.parts import is_block, part_of, part_outputs
 
 EMBEDDING = "embedding"
@@ -55,9 +55,7 @@ def _with_types(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.shape_inference.infer_shapes(model)
     except onnx.shape_inference.InferenceError:  # operators of a domain that ONNX does not know
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        return copy
+        return copy_of(model)
 
 
 def _part_tensors(graph: onnx.GraphProto) -> dict[str, str]:

@@ -16,6 +16,7 @@ import onnxruntime
 from onnx import helper
 
 from vitrify.errors import ArtifactError
+from vitrify.graphs import copy_of
 from vitrify.precision.linear import FloatArray
 
 BINS = 2048
@@ -49,14 +50,13 @@ def observe_magnitudes(proto: onnx.ModelProto, tensors: Sequence[str], batches: 
     Raises:
         ArtifactError: A tensor is not finite: the graph itself is at fault.
     """
-    probed = onnx.ModelProto()
-    probed.CopyFrom(proto)
     names = {tensor: f"{tensor}__largest" for tensor in tensors}
+    reducers = []
     for tensor, name in names.items():
-        probed.graph.node.append(helper.make_node("Abs", [tensor], [f"{name}_abs"]))
-        probed.graph.node.append(helper.make_node("ReduceMax", [f"{name}_abs"], [name], keepdims=0))
+        reducers.append(helper.make_node("Abs", [tensor], [f"{name}_abs"]))
+        reducers.append(helper.make_node("ReduceMax", [f"{name}_abs"], [name], keepdims=0))
     largest = dict.fromkeys(tensors, 0.0)
-    for values in _run(probed, list(names.values()), batches()):
+    for values in _run(proto, list(names.values()), batches(), further=reducers):
         for tensor, value in zip(names, values, strict=True):
             # max() would drop a NaN, depending on the order.
             largest[tensor] = float(np.maximum(largest[tensor], value))
@@ -133,9 +133,14 @@ def element_types(proto: onnx.ModelProto) -> dict[str, int]:
     return types | {weight.name: weight.data_type for weight in graph.initializer}
 
 
-def _run(proto: onnx.ModelProto, tensors: Sequence[str], batches: Iterable[FloatArray]) -> Iterator[list[Any]]:
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(proto)
+def _run(
+    proto: onnx.ModelProto,
+    tensors: Sequence[str],
+    batches: Iterable[FloatArray],
+    further: Sequence[onnx.NodeProto] = (),
+) -> Iterator[list[Any]]:
+    tapped = copy_of(proto)
+    tapped.graph.node.extend(further)
     given_out = {value.name for value in tapped.graph.output}
     tapped.graph.output.extend(
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors if name not in given_out

@@ -10,7 +10,7 @@ import onnx
 from onnx import version_converter
 
 from vitrify.errors import OptionError
-from vitrify.graphs import is_block, opset_of, part_of
+from vitrify.graphs import copy_of, is_block, opset_of, part_of
 from vitrify.precision.attention import split_qkv
 from vitrify.precision.casting import insert_casts
 from vitrify.precision.half import BF16, FP16, HalfType, plan_casts
@@ -95,6 +95,7 @@ class Rewritten:
 class _Prepared:
     proto: onnx.ModelProto
     ranges: dict[str, float]
+    magnitudes: dict[str, float]
     smoothed: tuple[Smoothed, ...]
 
 
@@ -113,7 +114,7 @@ class Rewriter:
     source: onnx.ModelProto
     batches: Batches
     _magnitudes: dict[str, float] | None = field(default=None, repr=False)
-    _prepared: dict[tuple[str, bool, Calibrator], _Prepared] = field(default_factory=dict, repr=False)
+    _prepared: dict[tuple[str, bool, Calibrator, Around, bool], _Prepared] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         lowered = sorted(
@@ -169,7 +170,7 @@ class Rewriter:
         return self._quantized(recipe)
 
     def _halved(self, recipe: Recipe) -> Rewritten:
-        proto = _copy(self.source)
+        proto = copy_of(self.source)
         notes = _lower(
             proto, _HALVES[recipe.precision], recipe, self.magnitudes() if recipe.precision == "fp16" else {}
         )
@@ -184,28 +185,20 @@ class Rewriter:
     def _quantized(self, recipe: Recipe) -> Rewritten:
         kind = _EIGHTS[recipe.precision]
         prepared = self._prepare(kind, recipe)
-        proto = _copy(prepared.proto)
-        if (recipe.around != "fp32" or kind is FP8) and opset_of(proto) < HALF_QDQ_OPSET:
-            proto = version_converter.convert_version(proto, HALF_QDQ_OPSET)
-        if recipe.split_qkv:
-            split_qkv(proto)
+        proto = copy_of(prepared.proto)
         chosen = [layer for layer in linear_layers(proto.graph) if layer.part not in recipe.keep]
         if not chosen:
             raise OptionError("every block is to be kept: nothing is left to quantize", hint="keep fewer")
-        magnitudes = {}
-        if recipe.around == "fp16":
-            # Of this graph: smoothing and taking apart made tensors that the source does not have.
-            magnitudes = observe_magnitudes(proto, float_tensors(proto), self.batches)
         insert_qdq(proto, chosen, prepared.ranges, kind)
         notes: tuple[str, ...] = ()
         if recipe.around != "fp32":
-            notes = _lower(proto, _HALVES[recipe.around], recipe, magnitudes, keep=False)
+            notes = _lower(proto, _HALVES[recipe.around], recipe, prepared.magnitudes, keep=False)
         return Rewritten(proto=proto, smoothed=prepared.smoothed, notes=notes)
 
     def _prepare(self, kind: QuantizedType, recipe: Recipe) -> _Prepared:
-        key = (kind.name, recipe.smooth, recipe.calibrator)
+        key = (kind.name, recipe.smooth, recipe.calibrator, recipe.around, recipe.split_qkv)
         if key not in self._prepared:
-            proto = _copy(self.source)
+            proto = copy_of(self.source)
             layers = linear_layers(proto.graph)
             activations = list(dict.fromkeys(layer.activation for layer in layers))
             observed = observe_channels(proto, activations, self.batches)
@@ -220,7 +213,15 @@ class Rewriter:
                     tensor: choose_range(histograms[tensor], top, kind, recipe.calibrator)
                     for tensor, top in tops.items()
                 }
-            self._prepared[key] = _Prepared(proto, ranges, smoothed)
+            if (recipe.around != "fp32" or kind is FP8) and opset_of(proto) < HALF_QDQ_OPSET:
+                proto = version_converter.convert_version(proto, HALF_QDQ_OPSET)
+            if recipe.split_qkv:
+                split_qkv(proto)
+            magnitudes = {}
+            if recipe.around == "fp16":
+                # Of this graph: smoothing and taking apart made tensors that the source does not have.
+                magnitudes = observe_magnitudes(proto, float_tensors(proto), self.batches)
+            self._prepared[key] = _Prepared(proto, ranges, magnitudes, smoothed)
         return self._prepared[key]
 
 
@@ -244,9 +245,3 @@ def _lower(
     if plan.unknown:
         notes.append(f"no rule for {', '.join(plan.unknown)}: kept in fp32")
     return tuple(notes)
-
-
-def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
-    copied = onnx.ModelProto()
-    copied.CopyFrom(proto)
-    return copied

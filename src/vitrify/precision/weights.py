@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from vitrify.graphs import GraphIndex, drop_unread
+from vitrify.graphs import GraphIndex, copy_of, drop_unread
 
 
 def with_float_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -17,8 +17,7 @@ def with_float_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         proto: A graph in which DequantizeLinear reads constants.
     """
-    copied = onnx.ModelProto()
-    copied.CopyFrom(proto)
+    copied = copy_of(proto)
     graph = copied.graph
     index = GraphIndex(graph)
     nodes: list[onnx.NodeProto] = []

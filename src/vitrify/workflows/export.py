@@ -18,8 +18,8 @@ from vitrify import __version__
 from vitrify.checkpoints import Checkpoint, Overrides, load_checkpoint, spec_from_checkpoint
 from vitrify.conversion import EXPORTERS, OPSET, OPSETS, check_form, simplify
 from vitrify.errors import GateError, OptionError, StorageError, VitrifyError
-from vitrify.files import atomic_path, no_room, sha256_of
-from vitrify.graphs import embed_spec, write_graph
+from vitrify.files import no_room, sha256_of
+from vitrify.graphs import place_artifact, write_artifact
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import RuntimeOptions, has_native_bf16, open_runtime, runtimes_for
@@ -31,7 +31,6 @@ from vitrify.spec import (
     Verification,
     golden_recipe_batch,
     golden_vectors,
-    read_spec,
 )
 from vitrify.verify import (
     Answered,
@@ -143,12 +142,7 @@ def onnx_from_checkpoint(
             progress.say(f"{name} failed: {_reason(error)}")
             continue
         final = spec.replace(verification=record("torch fp32", checks, versions))
-        embed_spec(proto, final)
-        with atomic_path(output) as temporary:
-            write_graph(proto, temporary)
-            # Read back what was written, by the reader that everybody uses.
-            if read_spec(temporary) != final:
-                raise GateError("the spec that was read back differs from the one that was written")
+        place_artifact(proto, final, output)
         return ExportResult(
             path=output,
             spec=final,
@@ -220,8 +214,7 @@ def _judge(
     columns = {"torch fp32": reference(sample)}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
-        embed_spec(proto, spec)
-        write_graph(proto, path)
+        write_artifact(proto, spec, path)
         for runtime_name, precision in _to_judge(path, real):
             with open_runtime(path, runtime_name, RuntimeOptions(precision=precision)) as runtime:
                 versions |= runtime.versions()

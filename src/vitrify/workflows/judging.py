@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vitrify.bench import Turns, take_turns
 from vitrify.classifier import pick_evenly
 from vitrify.errors import RuntimeFailureError
-from vitrify.graphs import embed_spec, write_graph
+from vitrify.graphs import write_artifact
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.precision import Recipe, Rewriter
 from vitrify.progress import Progress
@@ -165,8 +165,7 @@ class Judge:
             others = tuple(other for other in rewriter.blocks if other != block)
             rewritten = rewriter.rewrite(dataclasses.replace(recipe, keep=others))
             path = folder / "one-block.onnx"
-            embed_spec(rewritten.proto, self.spec.replace(precision=recipe.precision, verification=None))
-            write_graph(rewritten.proto, path)
+            write_artifact(rewritten.proto, self.spec.replace(precision=recipe.precision, verification=None), path)
             try:
                 with open_runtime(path, _exact(recipe), RuntimeOptions(threads=self._threads)) as runtime:
                     batches = (images[start : start + IMAGE_BATCH] for start in range(0, len(images), IMAGE_BATCH))
@@ -246,8 +245,7 @@ class Judge:
         return f"{agreement:.2%} of the source's answers" if agreement < self.limits.min_agreement - 1e-9 else ""
 
     def _verified(self, path: Path, recipe: Recipe, asked: Precision) -> Verification:
-        picked = [self._images[n * len(self._images) // VERIFIED_IMAGES] for n in range(VERIFIED_IMAGES)]
-        probes = standard_probes(self.spec, self._images if len(self._images) <= VERIFIED_IMAGES else picked)
+        probes = standard_probes(self.spec, pick_evenly(self._images, VERIFIED_IMAGES))
         kept = [probe for probe in probes if probe.inputs != "random"]
         checks: list[Check] = []
         with open_runtime(self.source, "onnxruntime", RuntimeOptions(threads=self._threads)) as source:

@@ -16,8 +16,7 @@ from google.protobuf.message import DecodeError
 from vitrify.classifier import pick_evenly
 from vitrify.datasets import scan_folder
 from vitrify.errors import ArtifactError, GateError, OptionError
-from vitrify.files import atomic_path
-from vitrify.graphs import embed_spec, write_graph
+from vitrify.graphs import place_artifact, write_artifact
 from vitrify.pixels import ImageSource
 from vitrify.precision import FALLBACKS, Recipe, Rewriter, Rewritten, steps
 from vitrify.progress import SILENT, Progress
@@ -153,11 +152,7 @@ def quantized_from_onnx(
     if found is None:
         return QuantizeResult(path=None, search=search, spec=None, size_bytes=0, source_bytes=len(data), notes=())
     rewritten, final = found
-    embed_spec(rewritten.proto, final)
-    with atomic_path(output) as temporary:
-        write_graph(rewritten.proto, temporary)
-        if read_spec(temporary) != final:
-            raise GateError("the spec that was read back differs from the one that was written")
+    place_artifact(rewritten.proto, final, output)
     return QuantizeResult(
         path=output,
         search=search,
@@ -204,8 +199,7 @@ def _search(
                 rewritten = rewriter.rewrite(recipe)
                 spec = _described(judge.spec, recipe)
                 path = folder / "candidate.onnx"
-                embed_spec(rewritten.proto, spec)
-                write_graph(rewritten.proto, path)
+                write_artifact(rewritten.proto, spec, path)
                 tried = judge.judge(path, recipe)
                 progress.say(f"  {_said(tried.attempt)}")
                 search = dataclasses.replace(search, attempts=(*search.attempts, tried.attempt))
