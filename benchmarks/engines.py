@@ -5,6 +5,8 @@
     vitrify build vit.onnx -o vit-fp16.engine --precision fp16 --profile 1:8:64      # one profile at a time
     python benchmarks/engines.py run CHECKPOINT.safetensors vit-fp16.engine … --output results.json
 
+With `--onnx`, ONNX Runtime's CUDA provider runs those files beside them (onnxruntime-gpu, in this Python).
+
 TensorRT runs in a process of its own (`--python`, where its Python is another one), which this one leads step by step:
 the contenders take turns, a round each, so that a drifting clock meets all. A call is timed from its start to the end
 of the wait for its result. *device*: float32 images on the GPU, logits on the GPU. *copies*: a float32 array in, one
@@ -15,6 +17,7 @@ with TF32 off.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
@@ -153,6 +156,56 @@ def torch_contenders(checkpoint: Path, images: np.ndarray[Any, Any], *, compiled
     ]
 
 
+class OnnxRuntimeCuda(Torch):
+    """ONNX Runtime's CUDA provider on an ONNX file, with PyTorch's memory as its input and output."""
+
+    def __init__(self, path: Path, images: Any, *, copies: bool) -> None:
+        import onnxruntime
+        import torch
+
+        from vitrify.spec import read_spec
+
+        onnxruntime.preload_dlls()  # PyTorch's CUDA and cuDNN
+        provider = ("CUDAExecutionProvider", {"use_tf32": "0"})
+        session = onnxruntime.InferenceSession(path.read_bytes(), providers=[provider])
+        if "CUDAExecutionProvider" not in session.get_providers():
+            raise OSError("ONNX Runtime did not load its CUDA provider")
+        given, made = session.get_inputs()[0].name, session.get_outputs()[0].name
+
+        def on_device(batch: Any) -> Any:
+            binding = session.io_binding()
+            batch = batch.contiguous()
+            out = torch.empty((batch.shape[0], CLASSES), dtype=torch.float32, device="cuda")
+            for bind, name, tensor in ((binding.bind_input, given, batch), (binding.bind_output, made, out)):
+                bind(name, "cuda", 0, np.float32, tuple(tensor.shape), tensor.data_ptr())
+            session.run_with_iobinding(binding)
+            return out
+
+        super().__init__("ONNX Runtime CUDA", read_spec(path).precision, on_device, images, copies=copies)
+        self._session, self._names = session, (given, made)
+
+    def _call(self, batch: int) -> Any:
+        if not self._copies:
+            return super()._call(batch)
+        import torch
+
+        found = self._session.run([self._names[1]], {self._names[0]: self._host(batch).numpy()})
+        return torch.from_numpy(found[0])
+
+
+def onnxruntime_contenders(files: list[Path], images: np.ndarray[Any, Any]) -> list[tuple[str, Contender]]:
+    """(where, contender) for each ONNX file."""
+    import torch
+
+    host = torch.from_numpy(images).pin_memory()
+    tensors = (host, host.cuda())
+    return [
+        (where, OnnxRuntimeCuda(path, tensors, copies=where == "copies"))
+        for path in files
+        for where in ("device", "copies")
+    ]
+
+
 def tensorrt_contenders(worker: Worker, precisions: list[str]) -> list[tuple[str, Contender]]:
     """(where, contender): the runner with and without CUDA graphs, and the bare loops that it is held to."""
     ways = ("runner graph device", "runner plain device", "bare graph device", "bare plain device")
@@ -225,6 +278,7 @@ def run(arguments: argparse.Namespace) -> None:
         np.save(Path(folder) / "images.npy", images)
         worker.ask(do="inputs", path=str(Path(folder) / "images.npy"))
     contenders = torch_contenders(arguments.checkpoint, images, compiled=not arguments.no_compile)
+    contenders += onnxruntime_contenders(arguments.onnx, images)
     contenders += tensorrt_contenders(worker, precisions)
     engines = opened.pop("engines")
     where = {
@@ -236,6 +290,7 @@ def run(arguments: argparse.Namespace) -> None:
             "torch": torch.__version__,
             "timm": timm.__version__,
             "torch's CUDA": torch.version.cuda,
+            **({"onnxruntime-gpu": importlib.metadata.version("onnxruntime-gpu")} if arguments.onnx else {}),
             **opened,
         },
         "model": arguments.checkpoint.name,
@@ -257,6 +312,7 @@ def main() -> None:
     timed = commands.add_parser("run")
     timed.add_argument("checkpoint", type=Path)
     timed.add_argument("engines", type=Path, nargs="+")
+    timed.add_argument("--onnx", type=Path, nargs="+", default=[], help="files for ONNX Runtime's CUDA provider")
     timed.add_argument("--output", type=Path, required=True)
     timed.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64, 256])
     timed.add_argument("--side", type=int, default=224, help="image side in pixels")
