@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from rich.console import Console
 
 from tests.bench import stub
 from tests.conftest import tiny_spec
 from tests.inspection.test_network import by_hand
 from vitrify.bench import (
     BenchConfig,
+    LoadCost,
     Peaks,
     Turns,
     bench,
@@ -28,9 +31,12 @@ from vitrify.bench import (
 )
 from vitrify.bench import contenders as contenders_module
 from vitrify.bench.peaks import measure_peaks
+from vitrify.bench.report import arithmetic_of
+from vitrify.cli.bench_tables import bench_tables
 from vitrify.errors import ArtifactError, OptionError, RuntimeFailureError, SpecError
 from vitrify.graphs import GraphCost, graph_cost
 from vitrify.runtimes import registry
+from vitrify.spec import Precision
 
 PEAKS = Peaks(flops_per_s=1e11, bytes_per_s=1e10, threads=2)
 QUICK = BenchConfig(batches=(1,), rounds=8, budget_s=20.0)
@@ -173,6 +179,32 @@ def test_real_artifacts_with_images(artifact: Path, photos: Path, tmp_path: Path
     assert read_report(path) == report
     bench_picture(report, tmp_path / "bench.png")
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("graph", "asked", "told"),
+    [
+        ("fp32", "fp32", ("fp32", "")), ("fp32", "bf16", ("bf16", "")), ("fp16", "fp32", ("fp16", "")),
+        ("fp16", "bf16", ("bf16", "")), ("int8", "fp32", ("int8", "")), ("int8", "bf16", ("int8", "bf16")),
+        ("fp8", "fp16", ("fp8", "fp16")),
+    ],
+)  # fmt: skip
+def test_what_a_row_computes_in(graph: Precision, asked: Precision, told: tuple[str, str]) -> None:
+    assert arithmetic_of(graph, asked) == told
+
+
+def test_an_int8_graph_asked_for_bf16_says_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stub.StubRuntime, "precisions", ("fp32", "bf16"))
+    cost = LoadCost(load_ms=1.0, first_inference_ms=1.0, base_bytes=1, peak_bytes=2)
+    monkeypatch.setattr(running, "measure_load", lambda *_, **__: cost)  # another process has the class as it is
+    graph = stub.write_stub(tmp_path / "graph.stub", dataclasses.replace(tiny_spec(), precision="int8"))
+    report = bench([graph], config=dataclasses.replace(QUICK, precisions=("fp32", "bf16")))
+    assert [(row.precision, row.arithmetic, row.around) for row in report.rows] == [
+        ("fp32", "int8", ""), ("bf16", "int8", "bf16"),
+    ]  # fmt: skip
+    with (console := Console(width=200, file=io.StringIO())).capture() as text:
+        console.print(next(iter(bench_tables(report))))
+    assert "int8, bf16 around" in text.get()
 
 
 def test_what_is_no_report(tmp_path: Path) -> None:

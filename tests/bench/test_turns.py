@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from vitrify.bench import Turns, take_turns
@@ -24,3 +26,12 @@ def test_a_slow_round_for_all_cancels() -> None:
     turns = Turns(seconds={"quick": (1.0, 10.0, 1.0), "slow": (2.0, 20.0, 2.0)})
     assert turns.speedup("quick", "slow") == (2.0, 2.0, 2.0)
     assert turns.median_ms("quick") == pytest.approx(1000)
+
+
+def test_settling_by_number_and_by_time() -> None:
+    calls: list[float] = []
+    take_turns({"a": lambda: calls.append(time.perf_counter())}, rounds=2, settling_calls=3)
+    assert len(calls) == WARM_UP + 2 * (3 + 1)
+    calls.clear()
+    take_turns({"a": lambda: calls.append(time.perf_counter())}, rounds=1, settling_calls=1, settling_s=0.05)
+    assert calls[-1] - calls[WARM_UP] >= 0.045  # the first untimed call to the timed one

@@ -28,7 +28,7 @@ class FakeCuda:
 
     def __init__(self, gpu: Gpu = H100, *, memory_bytes: int = 1 << 30) -> None:
         self._gpu = gpu
-        self.free_bytes = memory_bytes
+        self.free_bytes = self.total_bytes = memory_bytes
         self.memory: dict[int, Any] = {}
         self.queues: dict[int, list[Callable[[], None]]] = {_DEVICE_STREAM: []}
         self.graphs: dict[int, list[Callable[[], None]]] = {}
@@ -44,6 +44,10 @@ class FakeCuda:
 
     def gpu(self) -> Gpu:
         return self._gpu
+
+    def bytes_in_use(self) -> int:
+        self._call()
+        return self.total_bytes - self.free_bytes
 
     @property
     def device(self) -> int:

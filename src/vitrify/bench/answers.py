@@ -13,7 +13,15 @@ from vitrify.bench.contenders import Contender, require_same_model
 from vitrify.errors import OptionError, VitrifyError
 from vitrify.progress import Progress
 from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, infer_logits, open_runtime, runtimes_for
-from vitrify.spec import Check, InputKind, ModelSpec, golden_batch, golden_logits, golden_recipe_batch
+from vitrify.spec import (
+    ENGINE_SUFFIXES,
+    Check,
+    InputKind,
+    ModelSpec,
+    golden_batch,
+    golden_logits,
+    golden_recipe_batch,
+)
 from vitrify.verify import Answered, Candidate, Logits, Probe, gate_for, infer_with, judge
 
 _REFERENCE_BATCH = 8
@@ -60,7 +68,7 @@ def find_reference(
     threads: int | None,
     progress: Progress,
 ) -> Reference | None:
-    """The reference that was named, else the first fp32 artifact; in the exact runtime.
+    """The reference that was named, else the first fp32 artifact, engines last; in the exact runtime.
 
     Args:
         contenders: What is timed.
@@ -79,6 +87,7 @@ def find_reference(
     known = next((contender for contender in contenders if contender.spec is not None), None)
     paths = [c.path for c in contenders if c.spec is not None and c.spec.precision == "fp32"]
     paths += [c.path for c in contenders if c.row.name == "torch"]
+    paths.sort(key=lambda path: path.suffix in ENGINE_SUFFIXES)  # what was built is judged by what it was built from
     for path in [named] if named else list(dict.fromkeys(paths)):
         try:
             return _answers_of(path, known, tensors, threads=threads, progress=progress)

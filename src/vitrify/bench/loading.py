@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -70,39 +71,47 @@ def resident_bytes(field: str) -> int:
     return next((int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith(field)), 0)
 
 
-def _run(asked: dict[str, object]) -> dict[str, float | int]:
+def run_here(asked: dict[str, object]) -> LoadCost:
+    """What `measure_load`'s process does; it gets the arguments as JSON."""
     row = RuntimeRow("", str(asked["module"]), (), "vitrify")
     kind = row.load()
+    kind.load_libraries(Path(str(asked["path"])))
     like = asked["like"]
     options = RuntimeOptions(
         precision=asked["precision"],  # type: ignore[arg-type]
         threads=asked["threads"],  # type: ignore[arg-type]
         like=ModelSpec.from_json(like) if isinstance(like, str) else None,
     )
+    held = [kind.device_bytes()]  # makes a CUDA context, which is none of the model's memory or time
     base = resident_bytes("VmRSS")
     start = time.perf_counter()
     with kind(str(asked["path"]), options) as runtime:
         load = time.perf_counter() - start
+        held.append(kind.device_bytes())
         spec = runtime.spec
         inputs = golden_recipe_batch(spec.input_shape)
         inputs = inputs[np.arange(int(str(asked["batch"]))) % len(inputs)]
         start = time.perf_counter()
         infer_logits(runtime, spec, inputs)
         first = time.perf_counter() - start
+        held.append(kind.device_bytes())
         for _ in range(_INFERENCES - 1):
             infer_logits(runtime, spec, inputs)
-    return {
-        "load_ms": 1e3 * load,
-        "first_inference_ms": 1e3 * first,
-        "base_bytes": base,
-        "peak_bytes": resident_bytes("VmHWM"),
-    }
+            held.append(kind.device_bytes())
+    known = [size for size in held if size is not None]
+    return LoadCost(
+        load_ms=1e3 * load,
+        first_inference_ms=1e3 * first,
+        base_bytes=base,
+        peak_bytes=resident_bytes("VmHWM"),
+        device_bytes=max(known) - known[0] if known else None,
+    )
 
 
 def main() -> int:
     """Reads what is asked for from stdin and answers on stdout."""
     try:
-        print(json.dumps(_run(json.load(sys.stdin))))
+        print(json.dumps(dataclasses.asdict(run_here(json.load(sys.stdin)))))
     except VitrifyError as error:
         print(json.dumps({"what": error.what, "got": str(error.got or "")}))
         return _FAILED

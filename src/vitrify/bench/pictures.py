@@ -17,8 +17,8 @@ _COLOURS = ("#1f6feb", "#d9730d", "#1a7f37", "#8250df", "#cf222e", "#57606a", "#
 _MARKERS = "osD^vP*X"
 _STAGES = (
     ("read_ms", "read", "#8c959f"),
-    ("preprocess_ms", "decode, resize, normalise", "#1a7f37"),
-    ("inference_ms", "inference", "#1f6feb"),
+    ("preprocess_ms", "decode, resize, normalise (GPU pixels: decode)", "#1a7f37"),
+    ("inference_ms", "inference (GPU pixels: copy, resize, inference)", "#1f6feb"),
     ("post_ms", "post", "#d9730d"),
 )
 

@@ -70,12 +70,16 @@ class LoadCost:
         first_inference_ms: The first batch, which allocates and may compile.
         base_bytes: Resident memory after the libraries were imported, before the model was opened.
         peak_bytes: Largest resident memory of the process, three inferences included.
+        device_bytes: Most memory of the GPU that the model was seen to hold after it was opened and after each of three
+            inferences, without the process's CUDA context; None where it runs on the processor. What other processes
+            take meanwhile is in it.
     """
 
     load_ms: float
     first_inference_ms: float
     base_bytes: int
     peak_bytes: int
+    device_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +137,9 @@ class Row:
         size_bytes: Of the file, a folder's files added up.
         runtime: Registry name.
         precision: That the runtime was asked for.
-        arithmetic: What it computes in: the graph's own types, where it was asked for fp32. Empty if it did not load.
+        arithmetic: What its matrix products are computed in: the graph's own types where those are of 8 bits or the
+            runtime was asked for fp32. Empty if it did not load.
+        around: What the runtime was asked to compute the rest of an 8-bit graph in; empty: the graph's own.
         batch: Images in one call.
         problem: Why there are no times; empty where there are.
         compared_with: Whose answers `check` compares with.
@@ -150,6 +156,7 @@ class Row:
     precision: Precision
     arithmetic: Precision | Literal[""]
     batch: int
+    around: Precision | Literal[""] = ""
     problem: str = ""
     compared_with: str = ""
     check: Check | None = None
@@ -171,16 +178,19 @@ class Stages:
         name: The contender.
         images: Timed files.
         read_ms: The file's bytes.
-        preprocess_ms: Decoding, resizing, cropping and normalising, which the native core does in one pass.
+        pixels: Where images are resized, cropped and normalised: `cpu`, or `gpu` where the runtime prepares them.
+        preprocess_ms: On the CPU decoding, resizing, cropping and normalising, which the native core does in one pass;
+            with the GPU's pixels decoding alone.
         decode_alone_ms: Decoding every pixel of the file without the rest. No part of the sum: the fused pass does not
             decode what the crop drops.
-        inference_ms: Tensor to logits.
+        inference_ms: Tensor to logits; with the GPU's pixels decoded pixels to logits: copy, resize, inference.
         post_ms: Logits to the best labels.
         total_ms: Median of the sums of the four stages.
     """
 
     name: str
     images: int
+    pixels: Literal["cpu", "gpu"] = "cpu"
     read_ms: float
     preprocess_ms: float
     decode_alone_ms: float
@@ -222,6 +232,14 @@ class BenchReport:
 def contender_name(artifact: str | os.PathLike[str], runtime: str, precision: str) -> str:
     """What a contender is called, whatever its folder."""
     return f"{Path(artifact).name} {runtime} {precision}"
+
+
+def arithmetic_of(graph: Precision, asked: Precision) -> tuple[Precision, Precision | Literal[""]]:
+    """`Row.arithmetic` and `Row.around` of a graph of one precision in a runtime that was asked for another."""
+    eight_bits = graph in ("int8", "fp8")
+    if asked == "fp32":  # which keeps to the graph's own types
+        return graph, ""
+    return (graph, asked) if eight_bits else (asked, "")
 
 
 def write_report(report: BenchReport, path: str | os.PathLike[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from vitrify.bench.contenders import Contender, digest_of, find_contenders, requ
 from vitrify.bench.loading import measure_load
 from vitrify.bench.machine import this_machine, usable_cores
 from vitrify.bench.peaks import measure_peaks
-from vitrify.bench.report import BENCH_FORMAT, BenchReport, Peaks, Row
-from vitrify.bench.stages import STAGE_IMAGES, time_stages
+from vitrify.bench.report import BENCH_FORMAT, BenchReport, Peaks, Row, Stages, arithmetic_of
+from vitrify.bench.stages import STAGE_IMAGES, check_prepared, time_stages
 from vitrify.bench.summing import roofline_of, timing_of
 from vitrify.bench.turns import take_turns
 from vitrify.classifier import pick_evenly
+from vitrify.engines import gpu_or_none
 from vitrify.errors import ArtifactError, ImageError, OptionError, VitrifyError
 from vitrify.graphs import GraphCost, graph_cost
 from vitrify.pixels import preprocess
@@ -29,6 +30,9 @@ from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, infer_logits, open_runtime
 from vitrify.spec import ModelSpec, golden_recipe_batch, read_spec
 from vitrify.verify import describe
+
+_SETTLING_S = 0.02
+"""Before each timed call: a GPU that waited for a slow contender has its clocks up again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +102,16 @@ def bench(
         rows = run.rows(contenders, reference, peaks, stack)
         passed = {row.name for row in rows} - {row.name for row in rows if row.timing is None}
         finished = {name: runtime for name, runtime in run.opened.items() if name in passed}
-        chosen = pick_evenly(readable, STAGE_IMAGES)
-        stages = time_stages(finished, chosen, threads=config.threads, progress=progress) if chosen else ()
+        stages = run.stages(finished, pick_evenly(readable, STAGE_IMAGES))
         versions = dict(reference.versions) if reference else {}
         for runtime in run.opened.values():
             versions |= runtime.versions()
+        accelerators = tuple(dict.fromkeys(r.hardware for r in run.opened.values() if r.hardware))
+        if accelerators and (gpu := gpu_or_none()):
+            versions["CUDA of the driver"] = gpu.driver
         machine = dataclasses.replace(
             machine,
-            accelerators=tuple(dict.fromkeys(r.hardware for r in run.opened.values() if r.hardware)),
+            accelerators=accelerators,
             versions=machine.versions | versions,
         )
     return BenchReport(
@@ -202,7 +208,8 @@ class _Run:
         spec = runtime.spec
         first = next(iter(self.opened.values()))
         require_same_model(first.path, first.spec, contender.path, spec)
-        row = dataclasses.replace(row, arithmetic=spec.computed_in(contender.precision))
+        arithmetic, around = arithmetic_of(spec.precision, contender.precision)
+        row = dataclasses.replace(row, arithmetic=arithmetic, around=around)
         truth = golden_reference(spec) if reference is None or reference.is_itself(contender) else reference
         if truth is None and reference is None:
             return dataclasses.replace(row, problem="nothing to compare it with: name --reference")
@@ -233,6 +240,7 @@ class _Run:
             rounds=self.config.rounds,
             budget_s=self.config.budget_s,
             settling_calls=1,
+            settling_s=_SETTLING_S,
             progress=self.progress,
             label=f"timing, batch {rows[0].batch}",
         )
@@ -247,6 +255,18 @@ class _Run:
             roofline = roofline_of(cost, peaks, batch=row.batch, seconds=timing.median_ms / 1e3) if cost else None
             timed.append(dataclasses.replace(row, timing=timing, roofline=roofline))
         return timed
+
+    def stages(self, finished: Mapping[str, Runtime], images: Sequence[Path]) -> tuple[Stages, ...]:
+        """The stages of what gave the right answers, also for images that its runtime prepares."""
+        right = dict(finished)
+        for name, runtime in finished.items() if images else ():
+            if runtime.prepares_images and not (check := check_prepared(runtime, images[0])).passed:
+                del right[name]
+                self.notes.append(
+                    f"no stages of {name}: an image that the GPU prepares has other logits than one that the processor "
+                    f"does ({describe(check)})"
+                )
+        return time_stages(right, images, threads=self.config.threads, progress=self.progress) if images else ()
 
     def _cost(self, path: Path) -> GraphCost | None:
         if path not in self._costs:

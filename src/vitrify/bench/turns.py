@@ -50,6 +50,7 @@ def take_turns(
     budget_s: float = 20.0,
     least_rounds: int = 5,
     settling_calls: int = 0,
+    settling_s: float = 0.0,
     progress: Progress = SILENT,
     label: str = "timing",
 ) -> Turns:
@@ -62,6 +63,7 @@ def take_turns(
         least_rounds: At least so many.
         settling_calls: Calls before the timed one of each turn: caches then hold the contender's own data, and threads
             of the one before, which may spin for a while, have gone to sleep.
+        settling_s: Further untimed calls until this time of the turn has passed.
         progress: Told of each round.
         label: What the bar says.
     """
@@ -73,8 +75,10 @@ def take_turns(
     for number in progress.track(range(rounds), label=label):
         names = list(contenders)
         for name in names if number % 2 == 0 else reversed(names):
-            for _ in range(settling_calls):
+            settled, made = time.perf_counter() + settling_s, 0
+            while made < settling_calls or time.perf_counter() < settled:
                 contenders[name]()
+                made += 1
             start = time.perf_counter()
             contenders[name]()
             seconds[name].append(time.perf_counter() - start)

@@ -79,22 +79,27 @@ def _contenders(report: BenchReport, places: dict[str, int]) -> Table:
     for name, place in places.items():
         row = next(row for row in report.rows if row.name == name)
         size = f"{row.size_bytes / _MB:.1f}"
-        made.add_row(str(place), row.artifact, row.runtime, row.precision, row.arithmetic, size)
+        computes = row.arithmetic + (f", {row.around} around" if row.around else "")
+        made.add_row(str(place), row.artifact, row.runtime, row.precision, computes, size)
     return made
 
 
 def _costs(report: BenchReport, places: dict[str, int]) -> Table:
-    numbers = ("#", "batch", "load ms", "first ms", "peak MB", "libraries MB", "of fp32 peak", "of GB/s")
+    numbers: tuple[str, ...]
+    numbers = ("#", "batch", "load ms", "first ms", "peak MB", "libraries MB", "GPU MB", "of fp32 peak", "of GB/s")
+    if not (on_gpu := any(row.load is not None and row.load.device_bytes is not None for row in report.rows)):
+        numbers = tuple(name for name in numbers if name != "GPU MB")
     made = table(*numbers, title="memory and loading, each in a process of its own; shares of peaks", right=numbers)
     for row in report.rows:
         load, roof = row.load, row.roofline
-        cells = ("", "", "", "")
+        cells: tuple[str, ...] = ("",) * (5 if on_gpu else 4)
         if load is not None:
             cells = (
                 f"{load.load_ms:.0f}",
                 f"{load.first_inference_ms:.3g}",
                 f"{load.peak_bytes / _MB:.0f}",
                 f"{load.base_bytes / _MB:.0f}",
+                *([f"{load.device_bytes / _MB:.0f}" if load.device_bytes is not None else ""] if on_gpu else []),
             )
         shares = (f"{roof.of_peak_flops:.0%}", f"{roof.of_peak_bandwidth:.0%}") if roof else ("", "")
         made.add_row(str(places[row.name]), str(row.batch), *cells, *shares)
@@ -102,14 +107,14 @@ def _costs(report: BenchReport, places: dict[str, int]) -> Table:
 
 
 def _stages(report: BenchReport, places: dict[str, int]) -> Table:
-    numbers = ("#", "read", "decode+resize+norm", "(decode alone)", "inference", "post", "total")
+    numbers = ("#", "pixels", "read", "decode+resize+norm", "(decode alone)", "inference", "post", "total")
     title = f"from a file to a label, ms, batch 1, medians of {report.stages[0].images} images"
     made = table(*numbers, title=title, right=numbers)
     for row in report.stages:
         values = (row.read_ms, row.preprocess_ms, row.decode_alone_ms, row.inference_ms, row.post_ms, row.total_ms)
         cells = [f"{value:.3g}" for value in values]
         cells[2] = f"({cells[2]})"
-        made.add_row(str(places[row.name]), *cells)
+        made.add_row(str(places[row.name]), row.pixels.upper(), *cells)
     return made
 
 

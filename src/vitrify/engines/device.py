@@ -58,7 +58,7 @@ class BoundCuda:
         except RuntimeError as error:  # cuda-bindings finds no driver library at all
             raise _no_gpu(str(error)) from error
         if int(status) == 0:
-            return results[0] if results else None
+            return results[0] if len(results) == 1 else tuple(results)
         code = status.name
         if code in _NO_DEVICE:
             raise _no_gpu(code)
@@ -119,6 +119,11 @@ class BoundCuda:
             memory_bytes=int(properties.totalGlobalMem),
             driver=_dotted(self._call("cudaDriverGetVersion")),
         )
+
+    def bytes_in_use(self) -> int:
+        """Of the device's memory, by all processes, this one's CUDA context included."""
+        free, total = self._call("cudaMemGetInfo")
+        return int(total) - int(free)
 
     def allocate(self, size: int) -> int:
         """Device memory."""

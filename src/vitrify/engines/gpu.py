@@ -39,6 +39,9 @@ class Cuda(Protocol):
     def gpu(self) -> Gpu:
         """The device."""
 
+    def bytes_in_use(self) -> int:
+        """Of the device's memory, by all processes."""
+
     def current(self) -> contextlib.AbstractContextManager[None]:
         """Makes it the calling thread's device in the block: each thread has one of its own, and may use another."""
 

@@ -235,6 +235,24 @@ class Runtime(abc.ABC):
         """The spec of the open model."""
         return read_spec(self.path)
 
+    @classmethod
+    def load_libraries(cls, path: Path) -> None:
+        """Imports what opening a file would import, and finds its device: neither is the model's own time or memory.
+
+        Raises:
+            MissingExtraError, DeviceError, ArtifactError: As opening it would.
+        """
+        del path  # most runtimes import theirs with their own module
+
+    @classmethod
+    def device_bytes(cls) -> int | None:
+        """Memory of the device that is in use, by whomever; None where models run on the processor.
+
+        Raises:
+            DeviceError: The device does not answer.
+        """
+        return None
+
     @property
     def hardware(self) -> str:
         """What the open model runs on, where that is not the processor."""

@@ -61,6 +61,17 @@ class TensorRtRuntime(Runtime):
         self._one_at_a_time = threading.Lock()
         self._images = GpuImages(self._cuda, self.options.pixels)
 
+    @classmethod
+    def load_libraries(cls, path: Path) -> None:
+        """TensorRT, in the flavour that the manifest names, and CUDA."""
+        load_tensorrt(read_manifest(path).flavour if manifest_path(path).is_file() else "auto")
+        cuda()
+
+    @classmethod
+    def device_bytes(cls) -> int:
+        """Of the GPU's memory, by all processes; this process's CUDA context is made first where there was none."""
+        return cuda().bytes_in_use()
+
     def _load_engine(self) -> LoadedEngine:
         return load_engine(
             self._trt,
