@@ -42,7 +42,7 @@ INTRODUCTIONS = {
         "## From a JPEG file to a label on a CPU\n\n"
         "ViT-B/16 at 224 pixels, batch 1, random weights, each runtime with the threads that it chooses. "
         "*Times as fast* is against timm's transform and PyTorch eager, round by round; relative error against its "
-        "logits. optimum, vit.cpp and `benchmark_app` take their turns in processes of their own, each by its own clock. "
+        "logits. optimum, vit.cpp and `benchmark_app` take their turns in processes of their own, by their own clocks. "
         "`benchmarks/pipeline.py` and `pipeline_peers.py` say what runs.\n"
     ),
     "precision": (

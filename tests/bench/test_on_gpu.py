@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from jsonschema import validate
 from PIL import Image
 
 from tests.bench.test_bench import PEAKS, QUICK
 from tests.engines.conftest import Machine, machine, new_engine
 from tests.pixels.test_preprocess import picture
-from vitrify.bench import BenchReport, LoadCost, bench, bench_picture, loading, read_report, running, write_report
+from vitrify.bench import (
+    BenchReport,
+    LoadCost,
+    bench,
+    bench_picture,
+    loading,
+    read_report,
+    report_schema,
+    running,
+    write_report,
+)
 from vitrify.cli.bench_tables import bench_tables
 from vitrify.errors import RuntimeFailureError, VitrifyError
 from vitrify.spec import Precision
@@ -70,6 +82,7 @@ def test_memory_stages_and_reference(machine: Machine, artifact: Path, new_engin
     written = new_engine.parent / "bench.json"
     write_report(report, written)
     assert read_report(written) == report
+    validate(json.loads(written.read_text()), report_schema())
     bench_picture(report, new_engine.parent / "bench.png")
     assert "GPU MB" in shown(report)
 
