@@ -188,16 +188,25 @@ def picture_as_it_is(path: Path) -> tuple[Path, Any]:
         return file, infer_logits(runtime, runtime.spec, batch)[0].astype(np.float64)
 
 
-def turns_of(contenders: dict[str, Contender], file: Path, *, rounds: int, budget_s: float) -> Turns:
-    """All in turns, every other round backwards, each by its own clock; at least three rounds."""
+def turns_of(contenders: dict[str, Contender], file: Path, *, rounds: int) -> tuple[Turns, dict[str, str]]:
+    """All in turns, every other round backwards, each by its own clock; and why some ended before that.
+
+    At least three rounds, and none begins after `BUDGET_S`.
+    """
+    failed: dict[str, str] = {}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     begin = time.perf_counter()
     for number in range(rounds):
         for name in list(reversed(contenders)) if number % 2 else list(contenders):
-            seconds[name].append(contenders[name].seconds(file))
-        if number >= 2 and time.perf_counter() - begin > budget_s:
+            if name in failed:
+                continue
+            try:
+                seconds[name].append(contenders[name].seconds(file))
+            except Exception as error:  # the others go on
+                failed[name] = reason(error)
+        if number >= 2 and time.perf_counter() - begin > BUDGET_S:
             break
-    return Turns(seconds={name: tuple(times) for name, times in seconds.items()})
+    return Turns(seconds={name: tuple(times) for name, times in seconds.items() if name not in failed}), failed
 
 
 def rows_of(file: Path, case: str, known: dict[str, Contender | str], *, rounds: int) -> list[dict[str, Any]]:
@@ -218,8 +227,10 @@ def rows_of(file: Path, case: str, known: dict[str, Contender | str], *, rounds:
             rows[name]["note"] = f"failed: {reason(error)}"
             continue
         timed[name] = contender
-    turns = turns_of(timed, file, rounds=rounds, budget_s=BUDGET_S)
-    for name in timed:
+    turns, failed = turns_of(timed, file, rounds=rounds)
+    for name, why in failed.items():
+        rows[name]["note"] = f"failed: {why}"
+    for name in turns.seconds:
         low, times, high = turns.speedup(name, first)
         rows[name] |= {
             "latency_ms": round(turns.median_ms(name), 1),

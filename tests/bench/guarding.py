@@ -1,4 +1,4 @@
-"""What the speed guard is made of: a ratio that a busy machine does not move, and whether int8 can be faster here."""
+"""What the speed guard is made of: a ratio that a busy machine does not move, and what the processor can do."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ def best_of(contenders: Mapping[str, Callable[[], object]], name: str, over: str
     return found
 
 
-def multiplies_int8(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor has instructions for int8 products (VNNI, AMX, Arm's dot product), as Linux tells."""
+INT8_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
+"""Linux's names of instructions that multiply int8."""
+
+
+def has_any(instructions: tuple[str, ...], cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor has one of these, as Linux tells."""
     try:
         text = cpuinfo.read_text(encoding="utf-8")
     except OSError:
         return False
     flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "").split()
-    return not {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}.isdisjoint(flags)
+    return not set(instructions).isdisjoint(flags)

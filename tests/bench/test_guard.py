@@ -15,7 +15,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from tests.bench.guarding import best_of, multiplies_int8
+from tests.bench.guarding import INT8_PRODUCTS, best_of, has_any
 from vitrify.checkpoints import save_checkpoint
 from vitrify.graphs import write_artifact
 from vitrify.pixels import preprocess
@@ -49,7 +49,8 @@ def test_preprocessing_beats_pillow_and_numpy() -> None:
         return preprocess([data], PIXELS, threads=1)
 
     assert np.abs(ours() - pillow()).max() < 1e-6  # the same work
-    assert best_of({"ours": ours, "pillow": pillow}, "ours", "pillow", 1.5) >= 1.5
+    needed = 4.0 if has_any(("avx2",)) else 1.5  # 6.8 with AVX-512
+    assert best_of({"ours": ours, "pillow": pillow}, "ours", "pillow", needed) >= needed
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,6 @@ def test_bf16_is_not_slower_than_fp32(middle: Path) -> None:
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_int8_beats_its_fp32_source(middle: Path, middle_int8: Path, runtime: str) -> None:
     """2.4 times as fast in both on an AVX-512 processor with VNNI."""
-    if not multiplies_int8():
+    if not has_any(INT8_PRODUCTS):
         pytest.skip("this processor multiplies no int8: int8 files are no faster there")
     assert times_as_fast((middle_int8, "fp32"), (middle, "fp32"), runtime, 1.5) >= 1.5

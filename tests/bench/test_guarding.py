@@ -33,5 +33,5 @@ def test_what_linux_tells_of_a_processor(tmp_path: Path) -> None:
         ("flags : avx2 avx512f\n", False), ("Features : fp asimddp\n", True),
     ):  # fmt: skip
         file.write_text("processor : 0\n" + text)
-        assert guarding.multiplies_int8(file) == expected
-    assert not guarding.multiplies_int8(tmp_path / "absent")
+        assert guarding.has_any(guarding.INT8_PRODUCTS, file) == expected
+    assert not guarding.has_any(guarding.INT8_PRODUCTS, tmp_path / "absent")

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from jsonschema import validate
 from PIL import Image
@@ -126,14 +125,18 @@ def shown(report: BenchReport) -> str:
     return text.get()
 
 
-def test_logits_are_float32(machine: Machine, new_engine: Path) -> None:
-    from vitrify.bench.stages import check_prepared
+def test_images_that_the_gpu_prepares_are_compared(machine: Machine, new_engine: Path) -> None:
+    from vitrify.bench.stages import wrongly_prepared
+    from vitrify.runtimes import RuntimeOptions
     from vitrify.runtimes.tensorrt import TensorRtRuntime
 
     path = new_engine.parent / "one.jpg"
     Image.fromarray(picture(50, 70)).save(path)
     with TensorRtRuntime(new_engine) as runtime:
-        check = check_prepared(runtime, path)
-    assert check.passed
-    assert check.count == 1
-    assert np.isfinite(check.max_absolute_error)
+        assert wrongly_prepared(runtime, path) == ""
+        machine.cuda.refuse_capture = machine.trt.refuse_batch = "no"
+        with pytest.raises(RuntimeFailureError):  # tensors fail too: that is no matter of pixels
+            wrongly_prepared(runtime, path)
+    with TensorRtRuntime(new_engine, RuntimeOptions(pixels="cpu")) as runtime:
+        machine.trt.refuse_batch = ""
+        assert "no kernel prepares images" in wrongly_prepared(runtime, path)
