@@ -1,13 +1,12 @@
 """The C++ program against Python, ONNX Runtime, OpenVINO's own benchmark_app and, where it is built, vit.cpp.
 
     scripts/bench cpp
-    VIT_CPP=path/to/bin/vit VIT_CPP_MODEL=ggml-model-f16.gguf scripts/bench cpp
+    VIT_CPP=path/to/bin/vit scripts/bench cpp                 instead of building it
 
 Whole processes from start to the first answer for one 500x375 JPEG, and inference alone at batch 1 and with a stream a
 core. Everything in fp32 on the same weights; rounds are interleaved, every other one backwards; medians of the rounds.
-vit.cpp (https://github.com/staghado/vit.cpp) reads weights of its own format, so that whoever sets VIT_CPP converts the
-checkpoint in build/bench with its script first: to float16, the only form of a patch embedding that it can run. It
-resizes without antialiasing, and its answer is not compared.
+vit.cpp (https://github.com/staghado/vit.cpp) reads the same weights in float16, the only form of a patch embedding that
+it can run, in a file of its own form. It resizes without antialiasing; `pipeline.py` compares its answers.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import cores, environment, write_results
+from foreign_forms import ggml_file
+from harness import ROOT, cores, environment, write_results
 from models import MODELS, artifact
 
 from pixels import mosaic
 
-ROOT = Path(__file__).parent.parent
 CLASSIFY = ROOT / "build" / "release" / "bin" / "vitrify-classify"
 BIN = Path(sys.executable).parent
 INFERENCES = {224: 40, 32: 2000}
@@ -126,13 +125,13 @@ def startup_rows(name: str, model: Path, image: Path, folder: Path) -> list[dict
     }
     if "VIT_CPP" in os.environ and "224" in name:
         commands["vit.cpp"] = [
-            os.environ["VIT_CPP"], "-t", str(cores()), "-m", os.environ["VIT_CPP_MODEL"], "-i", image,
+            os.environ["VIT_CPP"], "-t", str(cores()), "-m", ggml_file(model), "-i", image,
         ]  # fmt: skip
     calls = {key: functools.partial(measured, [*map(str, command)]) for key, command in commands.items()}
     results = interleaved(calls, 5)
     medians = {key: statistics.median(seconds for seconds, _, _ in runs) for key, runs in results.items()}
     python = medians["vitrify predict (Python)"]
-    return [
+    rows: list[dict[str, Any]] = [
         {
             "case": f"start to first answer, {name}",
             "program": key,
@@ -142,6 +141,10 @@ def startup_rows(name: str, model: Path, image: Path, folder: Path) -> list[dict
         }
         for key, runs in results.items()
     ]
+    if "vit.cpp" not in commands and "224" in name:
+        note = "absent: not built here, and VIT_CPP names no program"
+        rows.append({"case": f"start to first answer, {name}", "program": "vit.cpp", "note": note})
+    return rows
 
 
 def percentile(samples: list[float], fraction: float) -> float:

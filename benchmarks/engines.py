@@ -22,7 +22,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from worker_process import Worker, sourced
+from worker_process import Worker, add_options, variables
 
 WORKER = Path(__file__).with_name("engines_worker.py")
 ARCHITECTURE, CLASSES = "vit_base_patch16_224", 5
@@ -269,7 +268,7 @@ def run(arguments: argparse.Namespace) -> None:
     import timm
     import torch
 
-    worker = Worker(WORKER, arguments.python, {**os.environ, **sourced(arguments.environment)})
+    worker = Worker(WORKER, arguments.python, variables(arguments))
     opened = worker.ask(do="open", engines=[str(engine) for engine in arguments.engines])
     precisions = sorted({engine["precision"] for engine in opened["engines"]})
     side = arguments.side
@@ -319,8 +318,7 @@ def main() -> None:
     timed.add_argument("--rounds", type=int, default=5)
     timed.add_argument("--seconds", type=float, default=1.5, help="for each contender at each batch size")
     timed.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it tunes for minutes")
-    timed.add_argument("--python", default=sys.executable, help="the Python that has TensorRT")
-    timed.add_argument("--environment", type=Path, help="a shell file to source for that Python")
+    add_options(timed)
     arguments = parser.parse_args()
     if arguments.command == "make":
         make(arguments.checkpoint)

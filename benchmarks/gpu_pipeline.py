@@ -24,14 +24,13 @@ import json
 import os
 import platform
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from gpu_pipeline_vitrify import WORKER, Program, Python
-from worker_process import Worker, sourced
+from worker_process import Worker, add_options, variables
 
 SIZES = {"500x375": 64, "1920x1080": 16}
 """Pictures of each size."""
@@ -142,7 +141,7 @@ def run(arguments: argparse.Namespace) -> None:
     import gpu_pipeline_torch as peers
 
     start = time.perf_counter()
-    environment = {**os.environ, **sourced(arguments.environment)}
+    environment = variables(arguments)
     threads = arguments.threads or len(os.sched_getaffinity(0))
     worker = Worker(WORKER, arguments.python, environment)
     ways: list[Any] = []
@@ -207,8 +206,7 @@ def main() -> None:
     timed.add_argument(
         "--no-compile", action="store_true", help="run PyTorch's contenders eagerly: compiling takes 60 s"
     )
-    timed.add_argument("--python", default=sys.executable, help="the Python that has TensorRT")
-    timed.add_argument("--environment", type=Path, help="a shell file to source for that Python and the program")
+    add_options(timed)
     arguments = parser.parse_args()
     if arguments.command == "pictures":
         pictures(arguments.folder)

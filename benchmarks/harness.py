@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = (
     "vitrify",
     "numpy",
@@ -48,6 +49,13 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
     }
+
+
+def versions_in(name: str, packages: tuple[str, ...]) -> dict[str, str]:
+    """Of packages in a peer's own environment, `.venv-<name>`; empty where there is none."""
+    folders = [str(path) for path in ROOT.glob(f".venv-{name}/lib/python*/site-packages")]
+    found = importlib.metadata.distributions(path=folders)
+    return {distribution.name: distribution.version for distribution in found if distribution.name in packages}
 
 
 def write_results(case: str, rows: list[dict[str, Any]], where: dict[str, Any]) -> Path:

@@ -24,7 +24,7 @@ def artifact(name: str) -> Path:
 
     side, kwargs = MODELS[name]
     path = FOLDER / f"vit-{side}.onnx"
-    if path.exists():
+    if path.exists() and path.with_suffix(".safetensors").exists():
         return path
     FOLDER.mkdir(parents=True, exist_ok=True)
     architecture = "vit_base_patch16_224"

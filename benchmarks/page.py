@@ -42,7 +42,8 @@ INTRODUCTIONS = {
         "## From a JPEG file to a label on a CPU\n\n"
         "ViT-B/16 at 224 pixels, batch 1, random weights, each runtime with the threads that it chooses. "
         "*Times as fast* is against timm's transform and PyTorch eager, round by round; relative error against its "
-        "logits. `benchmarks/pipeline.py` says what runs.\n"
+        "logits. optimum, vit.cpp and `benchmark_app` take their turns in processes of their own, by their own clocks. "
+        "`benchmarks/pipeline.py` and `pipeline_peers.py` say what runs.\n"
     ),
     "precision": (
         "## Lower precision\n\n"

@@ -13,7 +13,6 @@ with random weights, whose rows say how fast a file is and how well its numbers 
 from __future__ import annotations
 
 import collections
-import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from harness import environment, write_results
+from harness import environment, versions_in, write_results
 from precision_tasks import ROOT, SCRATCH, TASKS, Array, Task, tensors
 
 from vitrify.bench import take_turns
@@ -224,17 +223,6 @@ def add_latencies(
         row[f"batch_{size}_times"] = round(turns.speedup(str(number), str(fastest))[1], 2)
 
 
-def peer_versions() -> dict[str, str]:
-    """Of the peers that are installed."""
-    found = {}
-    for tool, packages in PINNED.items():
-        folders = [str(path) for path in ROOT.glob(f".venv-{tool}/lib/python*/site-packages")]
-        for distribution in importlib.metadata.distributions(path=folders):
-            if distribution.name in packages:
-                found[distribution.name] = distribution.version
-    return found
-
-
 def main(wanted: list[str]) -> None:
     """Measures the models that are asked for, or all of them; writes results of all of them alone."""
     if unknown := set(wanted) - set(TASKS):
@@ -247,7 +235,8 @@ def main(wanted: list[str]) -> None:
             print(json.dumps(row))
         return
     where = environment()
-    where["versions"] |= peer_versions()
+    for tool, packages in PINNED.items():
+        where["versions"] |= versions_in(tool, packages)
     write_results("precision", rows, where)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +49,19 @@ def serve(bench: object) -> None:
         except Exception as error:  # the driver shows it and goes on
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """`--python` and `--environment`: where a case runs what another Python than its own has."""
+    parser.add_argument("--python", default=sys.executable, help="the Python that has TensorRT")
+    parser.add_argument(
+        "--environment", type=Path, help="a shell file to source for that Python, and for programs that the case starts"
+    )
+
+
+def variables(arguments: argparse.Namespace) -> dict[str, str]:
+    """The environment of what is started: this process's, and what `--environment` exports."""
+    return {**os.environ, **sourced(arguments.environment)}
 
 
 def sourced(path: Path | None) -> dict[str, str]:

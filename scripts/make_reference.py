@@ -1,15 +1,17 @@
-"""Writes docs/reference/cli.md and docs/reference/api.md from the code; with --check, fails where they are stale."""
+"""Writes cli.md, api.md and bench.schema.json of docs/reference from the code; with --check, fails where stale."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
 
 import vitrify
+from vitrify.bench import report_schema
 from vitrify.cli.app import make_app
 
 DOCS = Path(__file__).parent.parent / "docs" / "reference"
@@ -42,6 +44,10 @@ def api_page() -> str:
     return "\n".join(parts)
 
 
+def bench_schema() -> str:
+    return json.dumps(report_schema(), ensure_ascii=False, indent=1) + "\n"
+
+
 def signature(name: str, thing: object) -> str:
     if dataclasses.is_dataclass(thing):
         fields = ", ".join(f"{field.name}: {field.type}" for field in dataclasses.fields(thing))
@@ -67,7 +73,7 @@ def docstring(thing: object) -> str:
 
 def main() -> int:
     stale = []
-    for name, text in {"cli.md": cli_page(), "api.md": api_page()}.items():
+    for name, text in {"cli.md": cli_page(), "api.md": api_page(), "bench.schema.json": bench_schema()}.items():
         path = DOCS / name
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from jsonschema import validate
 from PIL import Image
 
 from tests.bench.test_bench import PEAKS, QUICK
 from tests.engines.conftest import Machine, machine, new_engine
 from tests.pixels.test_preprocess import picture
-from vitrify.bench import BenchReport, LoadCost, bench, bench_picture, loading, read_report, running, write_report
+from vitrify.bench import (
+    BenchReport,
+    LoadCost,
+    bench,
+    bench_picture,
+    loading,
+    read_report,
+    report_schema,
+    running,
+    write_report,
+)
 from vitrify.cli.bench_tables import bench_tables
 from vitrify.errors import RuntimeFailureError, VitrifyError
 from vitrify.spec import Precision
@@ -70,6 +81,7 @@ def test_memory_stages_and_reference(machine: Machine, artifact: Path, new_engin
     written = new_engine.parent / "bench.json"
     write_report(report, written)
     assert read_report(written) == report
+    validate(json.loads(written.read_text()), report_schema())
     bench_picture(report, new_engine.parent / "bench.png")
     assert "GPU MB" in shown(report)
 
@@ -113,14 +125,18 @@ def shown(report: BenchReport) -> str:
     return text.get()
 
 
-def test_logits_are_float32(machine: Machine, new_engine: Path) -> None:
-    from vitrify.bench.stages import check_prepared
+def test_images_that_the_gpu_prepares_are_compared(machine: Machine, new_engine: Path) -> None:
+    from vitrify.bench.stages import wrongly_prepared
+    from vitrify.runtimes import RuntimeOptions
     from vitrify.runtimes.tensorrt import TensorRtRuntime
 
     path = new_engine.parent / "one.jpg"
     Image.fromarray(picture(50, 70)).save(path)
     with TensorRtRuntime(new_engine) as runtime:
-        check = check_prepared(runtime, path)
-    assert check.passed
-    assert check.count == 1
-    assert np.isfinite(check.max_absolute_error)
+        assert wrongly_prepared(runtime, path) == ""
+        machine.cuda.refuse_capture = machine.trt.refuse_batch = "no"
+        with pytest.raises(RuntimeFailureError):  # tensors fail too: that is no matter of pixels
+            wrongly_prepared(runtime, path)
+    with TensorRtRuntime(new_engine, RuntimeOptions(pixels="cpu")) as runtime:
+        machine.trt.refuse_batch = ""
+        assert "no kernel prepares images" in wrongly_prepared(runtime, path)

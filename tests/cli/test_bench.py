@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from jsonschema import validate
 
-from vitrify.bench import Peaks, read_report, running
+from vitrify.bench import Peaks, read_report, report_schema, running
 from vitrify.cli.app import INTERRUPTED, run
 
 Captured = pytest.CaptureFixture[str]
@@ -27,6 +28,7 @@ def test_tables_json_and_comparison(artifact: Path, photos: Path, tmp_path: Path
     assert run([*command, "--json", "--output", str(old)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads(old.read_text())
+    validate(printed, report_schema())
     assert printed["rows"][0]["timing"]["rounds"] == 5
     assert run([*command, "--compare", str(old), "--output", str(new), "--plot", str(plot)]) == 0
     text = " ".join(capsys.readouterr().out.split())

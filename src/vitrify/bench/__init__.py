@@ -16,6 +16,7 @@ from vitrify.bench.report import (
     write_report,
 )
 from vitrify.bench.running import BenchConfig, bench
+from vitrify.bench.schema import report_schema
 from vitrify.bench.summing import roofline_of, timing_of
 from vitrify.bench.turns import Turns, take_turns
 
@@ -37,6 +38,7 @@ __all__ = [
     "bench_picture",
     "compare_reports",
     "read_report",
+    "report_schema",
     "roofline_of",
     "take_turns",
     "timing_of",

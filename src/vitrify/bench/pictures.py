@@ -17,10 +17,15 @@ _COLOURS = ("#1f6feb", "#d9730d", "#1a7f37", "#8250df", "#cf222e", "#57606a", "#
 _MARKERS = "osD^vP*X"
 _STAGES = (
     ("read_ms", "read", "#8c959f"),
-    ("preprocess_ms", "decode, resize, normalise (GPU pixels: decode)", "#1a7f37"),
-    ("inference_ms", "inference (GPU pixels: copy, resize, inference)", "#1f6feb"),
+    ("preprocess_ms", "decode, resize, normalise", "#1a7f37"),
+    ("inference_ms", "inference", "#1f6feb"),
     ("post_ms", "post", "#d9730d"),
 )
+
+_WITH_GPU_PIXELS = {
+    "preprocess_ms": " (GPU pixels: decode)",
+    "inference_ms": " (GPU pixels: copy, resize, inference)",
+}
 
 
 def bench_picture(report: BenchReport, path: str | os.PathLike[str]) -> None:
@@ -117,7 +122,9 @@ def _error(axes: Axes, report: BenchReport, style: dict[str, tuple[str, str]]) -
 def _stages(axes: Axes, report: BenchReport) -> None:
     names = [stage.name for stage in report.stages]
     starts = [0.0] * len(names)
-    for field, label, colour in _STAGES:
+    on_gpu = any(stage.pixels == "gpu" for stage in report.stages)
+    for field, plain, colour in _STAGES:
+        label = plain + _WITH_GPU_PIXELS.get(field, "") if on_gpu else plain
         widths = [float(getattr(stage, field)) for stage in report.stages]
         axes.barh(names, widths, left=starts, color=colour, label=label, height=0.6)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]

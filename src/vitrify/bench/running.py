@@ -18,7 +18,7 @@ from vitrify.bench.loading import measure_load
 from vitrify.bench.machine import this_machine, usable_cores
 from vitrify.bench.peaks import measure_peaks
 from vitrify.bench.report import BENCH_FORMAT, BenchReport, Peaks, Row, Stages, arithmetic_of
-from vitrify.bench.stages import STAGE_IMAGES, check_prepared, time_stages
+from vitrify.bench.stages import STAGE_IMAGES, time_stages, wrongly_prepared
 from vitrify.bench.summing import roofline_of, timing_of
 from vitrify.bench.turns import take_turns
 from vitrify.classifier import pick_evenly
@@ -258,15 +258,14 @@ class _Run:
 
     def stages(self, finished: Mapping[str, Runtime], images: Sequence[Path]) -> tuple[Stages, ...]:
         """The stages of what gave the right answers, also for images that its runtime prepares."""
+        if not images:
+            return ()
         right = dict(finished)
-        for name, runtime in finished.items() if images else ():
-            if runtime.prepares_images and not (check := check_prepared(runtime, images[0])).passed:
+        for name, runtime in finished.items():
+            if runtime.prepares_images and (wrong := wrongly_prepared(runtime, images[0])):
                 del right[name]
-                self.notes.append(
-                    f"no stages of {name}: an image that the GPU prepares has other logits than one that the processor "
-                    f"does ({describe(check)})"
-                )
-        return time_stages(right, images, threads=self.config.threads, progress=self.progress) if images else ()
+                self.notes.append(f"no stages of {name}: {wrong}")
+        return time_stages(right, images, threads=self.config.threads, progress=self.progress)
 
     def _cost(self, path: Path) -> GraphCost | None:
         if path not in self._costs:

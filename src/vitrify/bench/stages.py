@@ -14,14 +14,13 @@ import numpy.typing as npt
 
 from vitrify.bench.report import Stages
 from vitrify.classifier import probabilities, top_labels
-from vitrify.errors import ImageError
+from vitrify.errors import ImageError, VitrifyError
 from vitrify.pixels import Decoders, decode, native_source, preprocess
 from vitrify.pixels.batches import StoredImage, Window
 from vitrify.pixels.limits import DEFAULT_LIMITS
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import Runtime, infer_logits
-from vitrify.spec import Check
-from vitrify.verify import check_logits, gate_for
+from vitrify.verify import check_logits, describe, gate_for
 
 STAGE_IMAGES = 20
 _TOP_K = 5
@@ -112,8 +111,8 @@ class TimedDecoders(Decoders):
             self.seconds = time.perf_counter() - start
 
 
-def check_prepared(runtime: Runtime, path: Path) -> Check:
-    """Compares the logits of an image that the runtime prepares with those of the tensor that the CPU makes of it.
+def wrongly_prepared(runtime: Runtime, path: Path) -> str:
+    """What is wrong with the logits of an image that the runtime prepares; empty if they are those of the CPU's tensor.
 
     Args:
         runtime: Open, one that prepares images.
@@ -121,15 +120,22 @@ def check_prepared(runtime: Runtime, path: Path) -> Check:
     """
     spec = runtime.spec
     truth = infer_logits(runtime, spec, preprocess([path], spec.preprocess))
-    return check_logits(
+    try:
+        logits, _ = _prepared_logits(runtime, path.read_bytes(), Decoders(1))
+    except VitrifyError as error:
+        return error.what + (f" ({error.got})" if error.got not in (None, "") else "")
+    check = check_logits(
         truth,
-        _prepared_logits(runtime, path.read_bytes(), Decoders(1))[0],
+        logits,
         gate=gate_for(spec.precision),
         runtime=runtime.name,
         precision=spec.precision,
         inputs="images",
         batch=1,
     )
+    if check.passed:
+        return ""
+    return f"an image that the GPU prepares has other logits than one that the processor does ({describe(check)})"
 
 
 def _prepared_logits(runtime: Runtime, data: bytes, decoders: Decoders) -> tuple[npt.NDArray[np.float32], float]:
