@@ -8,6 +8,7 @@ import onnx
 import onnxslim
 from onnx import numpy_helper
 
+from vitrify.conversion.class_token import keep_class_token
 from vitrify.conversion.exporters import OPSET
 from vitrify.errors import ArtifactError
 from vitrify.graphs import drop_unread
@@ -19,6 +20,8 @@ _LAYER_NORMALIZATION_OPSET = 17
 def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Folds constants and removes dead nodes with onnxslim, and drops what the exporter noted about itself.
 
+    Where the head reads the class token alone, the last block computes no other.
+
     Nodes are named after their module, `blocks.3.attn.qkv/MatMul_41`, so that a profile, an audit or a rewrite can say
     which part of the network it speaks of.
     """
@@ -26,6 +29,7 @@ def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     slim: onnx.ModelProto = onnxslim.slim(proto)
     _settle_known_sizes(slim.graph)
     drop_unread(slim.graph)
+    slim = keep_class_token(slim)
     for holder in (*slim.graph.node, *slim.graph.input, *slim.graph.output, *slim.graph.value_info):
         holder.ClearField("metadata_props")
     for node in slim.graph.node:
