@@ -15,8 +15,9 @@ from PIL import Image
 from torch import nn
 
 from tests.precision import digits
+from tests.small import ARCHITECTURE, small_spec
 from vitrify.checkpoints import save_checkpoint
-from vitrify.spec import InputSpec, ModelSpec, Preprocess, Source
+from vitrify.spec import ModelSpec
 from vitrify.workflows.export import ExportResult, onnx_from_checkpoint
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -26,27 +27,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LABELS = ("daisy", "dandelion", "rose", "sunflower", "tulip", "weed")
-ARCHITECTURE = "vit_base_patch16_224"
 MODEL_KWARGS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 64, "num_heads": 2}
 
 
 def tiny_spec(labels: tuple[str, ...] = LABELS) -> ModelSpec:
     """The spec of `tiny_model`."""
-    return ModelSpec(
-        input=InputSpec(height=32, width=32),
-        preprocess=Preprocess(
-            resize_rule="shortest",
-            resize_height=36,
-            resize_width=36,
-            crop_height=32,
-            crop_width=32,
-            interpolation="bicubic",
-            mean=(0.5, 0.5, 0.5),
-            std=(0.5, 0.5, 0.5),
-        ),
-        labels=labels,
-        source=Source(architecture=ARCHITECTURE, model_kwargs=dict(MODEL_KWARGS), created_by="test"),
-    )
+    return small_spec(labels, MODEL_KWARGS, resize_rule="shortest", resize=36)
 
 
 def tiny_model(classes: int = len(LABELS), *, seed: int = 0) -> nn.Module:

@@ -28,3 +28,4 @@ def test_errors_cross_processes() -> None:
     error = pickle.loads(pickle.dumps(OptionError("what", got=1, hint="go on")))
     assert (error.what, error.got, error.hint) == ("what", 1, "go on")
     assert MissingExtraError("x", extra="train").hint == 'pip install "vitrify[train]"'
+    assert MissingExtraError("x", extra="").hint == "pip install vitrify"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vitrify.errors import StorageError
-from vitrify.files import atomic_path, atomic_write, sha256_of
+from vitrify.files import atomic_path, atomic_write, require_writable, sha256_of
 
 
 def test_a_file_appears_whole_and_in_new_folders(tmp_path: Path) -> None:
@@ -73,3 +73,14 @@ def test_sha256(tmp_path: Path) -> None:
     data = os.urandom(3_000_000)
     (tmp_path / "a").write_bytes(data)
     assert sha256_of(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+def test_what_cannot_be_written_is_known_before_and_nothing_is_left(tmp_path: Path) -> None:
+    require_writable(tmp_path / "a.onnx")
+    require_writable(tmp_path / "new" / "folder" / "a.onnx")
+    (tmp_path / "file").write_text("no folder")
+    for target in (tmp_path / "file" / "a.onnx", tmp_path / "file" / "new" / "a.onnx"):
+        with pytest.raises(StorageError, match=r"a\.onnx") as caught:
+            require_writable(target)
+        assert caught.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,6 +92,30 @@ def atomic_write(target: str | os.PathLike[str], data: bytes | str) -> None:
     """
     with atomic_path(target) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def require_writable(target: str | os.PathLike[str]) -> None:
+    """Refuses a target that cannot be written, before work is done that would be lost. Leaves nothing behind.
+
+    Whether the disk will hold the whole file is known only when it is written.
+
+    Args:
+        target: The file that is to appear; where its folder is not there, the nearest one above it is tried.
+
+    Raises:
+        StorageError: No file can be made there.
+    """
+    target = Path(target)
+    try:
+        above = next(folder for folder in (target.parent, *target.parent.absolute().parents) if folder.exists())
+        with tempfile.TemporaryFile(dir=above) as written:
+            written.write(b"0")
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {target}",
+            got=error.strerror or error,
+            hint=f"check the space and rights of {target.parent}",
+        ) from error
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import tiny_model
 from vitrify.errors import ArtifactError
 from vitrify.inspection import diagnose, inspect_network
+from vitrify.runtimes import RuntimeRow
 
 
 def by_hand(tokens: int, width: int, patch: int, classes: int, depth: int) -> tuple[int, int]:
@@ -44,6 +45,15 @@ def test_what_is_no_onnx(tmp_path: Path) -> None:
     path.write_bytes(b"\x08\x07 nonsense")
     with pytest.raises(ArtifactError, match=r"bad\.onnx"):
         inspect_network(path)
+
+
+def test_the_doctor_does_not_say_what_only_openvino_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def processor() -> str:
+        return next(finding for finding in diagnose() if finding.name == "processor").detail
+
+    assert processor().endswith("native bf16")
+    monkeypatch.setattr(RuntimeRow, "installed", property(lambda row: row.name != "openvino"))
+    assert "native bf16 unknown" in processor()
 
 
 def test_the_doctor_finds_this_machine_well() -> None:

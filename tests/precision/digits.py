@@ -14,28 +14,13 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import nn
 
+from tests.small import ARCHITECTURE, small_spec
 from vitrify.checkpoints import save_checkpoint
 from vitrify.pixels import preprocess
-from vitrify.spec import InputSpec, ModelSpec, Preprocess, Source
 from vitrify.workflows.export import onnx_from_checkpoint
 
-ARCHITECTURE = "vit_base_patch16_224"
 SHAPE: dict[str, Any] = {"img_size": 16, "patch_size": 4, "depth": 3, "embed_dim": 64, "num_heads": 2}
-SPEC = ModelSpec(
-    input=InputSpec(height=16, width=16),
-    preprocess=Preprocess(
-        resize_rule="squash",
-        resize_height=16,
-        resize_width=16,
-        crop_height=16,
-        crop_width=16,
-        interpolation="bicubic",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    ),
-    labels=tuple("0123456789"),
-    source=Source(architecture=ARCHITECTURE, model_kwargs=dict(SHAPE), created_by="test"),
-)
+SPEC = small_spec(tuple("0123456789"), SHAPE)
 
 
 @dataclass(frozen=True)

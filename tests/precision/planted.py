@@ -38,14 +38,20 @@ def queries(model: nn.Module, factor: float = 2.0**17) -> nn.Module:
 
 
 @torch.no_grad()
-def channels(model: nn.Module, factor: float = 2.0**9, blocks: tuple[int, ...] | None = None) -> nn.Module:
-    """Three channels behind every norm of `blocks` `factor` times as large, and the weights that read them smaller."""
+def channels(
+    model: nn.Module,
+    factor: float = 2.0**9,
+    blocks: tuple[int, ...] | None = None,
+    norms: tuple[str, ...] = ("norm1", "norm2"),
+) -> nn.Module:
+    """Three channels behind `norms` of `blocks` `factor` times as large, and the weights that read them smaller."""
     planted: Any = copy.deepcopy(model)
     for number, block in enumerate(planted.blocks):
         if blocks is not None and number not in blocks:
             continue
-        for norm, linear in ((block.norm1, block.attn.qkv), (block.norm2, block.mlp.fc1)):
-            for channel in (3, 17, 40):
+        for name, linear in (("norm1", block.attn.qkv), ("norm2", block.mlp.fc1)):
+            norm = getattr(block, name)
+            for channel in (3, 17, 40) if name in norms else ():
                 norm.weight[channel] *= factor
                 norm.bias[channel] *= factor
                 linear.weight[:, channel] /= factor

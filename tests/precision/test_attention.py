@@ -14,6 +14,7 @@ from vitrify.pixels import preprocess
 from vitrify.precision import Recipe, Rewriter
 from vitrify.precision.attention import split_qkv
 from vitrify.precision.linear import linear_layers
+from vitrify.precision.observing import element_types
 
 
 def logits(proto: onnx.ModelProto, batch: np.ndarray) -> np.ndarray:
@@ -61,3 +62,35 @@ def test_another_form_stays_as_it_is() -> None:
     before = proto.SerializeToString()
     assert split_qkv(proto) == ()
     assert proto.SerializeToString() == before
+
+
+def test_taking_apart_changes_no_8_bit_number(trained: Digits) -> None:
+    """Why it is no step of the search: a weight's scale is its output channel's, and the three share their input."""
+    calibration = preprocess(trained.calibration, SPEC.preprocess)
+    made = Rewriter(onnx.load(trained.onnx), lambda: [calibration])
+    joined, apart = (made.rewrite(Recipe(precision="int8", split_qkv=split)).proto for split in (False, True))
+    stored = [{w.name: onnx.numpy_helper.to_array(w) for w in proto.graph.initializer} for proto in (joined, apart)]
+    names = [name for name in stored[0] if name.endswith("_quantized") and stored[0][name].shape == (64, 192)]
+    assert len(names) == 3
+    for name in names:
+        stem = name.removesuffix("_quantized")
+        three = [stored[1][f"{stem}_{letter}_quantized"] for letter in "qkv"]
+        np.testing.assert_array_equal(np.concatenate(three, axis=1), stored[0][name])
+
+
+@pytest.mark.parametrize("around", ["fp32", "fp16"])
+def test_attention_that_is_kept_has_no_8_bits_and_its_products_fp32(trained: Digits, around: str) -> None:
+    calibration = preprocess(trained.calibration, SPEC.preprocess)
+    recipe = Recipe(precision="int8", around=around, keep_attention=True)  # type: ignore[arg-type]
+    proto = Rewriter(onnx.load(trained.onnx), lambda: [calibration]).rewrite(recipe).proto
+    onnx.checker.check_model(proto, full_check=True)
+    quantized = [node.name for node in proto.graph.node if node.op_type == "QuantizeLinear"]
+    assert len(quantized) == 3 * 2
+    assert all(".mlp." in name for name in quantized)
+    types = element_types(proto)
+    products = {
+        types[node.output[0]]
+        for node in proto.graph.node
+        if node.op_type == "MatMul" and node.name.rpartition("/")[0].endswith(".attn")
+    }
+    assert products == {onnx.TensorProto.FLOAT}

@@ -91,6 +91,20 @@ def test_the_ends_stay_fp32_unless_narrowed(trained: Digits) -> None:
     assert wide.ByteSize() < 0.6 * onnx.load(trained.onnx).ByteSize()
 
 
+def test_a_narrow_output_that_is_read_inside_too(trained: Digits) -> None:
+    proto = onnx.load(trained.onnx)
+    softmax = next(node for node in proto.graph.node if node.op_type == "Softmax")
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(softmax.output[0], TensorProto.FLOAT, [None] * 4))
+    batch = preprocess(trained.held_out[:20], SPEC.preprocess)
+    made = Rewriter(proto, lambda: [batch])
+    # Its reader computes in fp32, or in fp16 behind a norm's fp32: neither may find the other type under its name.
+    for recipe in (Recipe(precision="fp16", narrow=True, attention_fp32=True), Recipe(precision="fp16", narrow=True)):
+        narrow = made.rewrite(recipe).proto
+        onnx.checker.check_model(narrow, full_check=True)
+        assert {v.type.tensor_type.elem_type for v in narrow.graph.output} == {TensorProto.FLOAT16}
+        np.testing.assert_allclose(logits(narrow, batch.astype(np.float16)), logits(proto, batch), atol=0.05, rtol=0.02)
+
+
 @pytest.mark.parametrize("fault", ["residual", "queries"])
 def test_what_fp16_cannot_hold_is_measured_and_stays_in_fp32(trained: Digits, tmp_path: Path, fault: str) -> None:
     path = export(getattr(planted, fault)(trained.model), tmp_path / "m.onnx")

@@ -14,13 +14,27 @@ WORST = ("blocks.7", "blocks.11", "blocks.0", "blocks.3", *(b for b in BLOCKS if
 
 def test_eight_bits_keep_one_two_four_blocks() -> None:
     first = Recipe(precision="int8", keep=("blocks.3",))
-    kept = [recipe.keep for recipe in steps(first, lambda recipe: WORST)]
-    assert kept == [
+    tried = list(steps(first, lambda recipe: WORST))
+    assert [recipe.keep for recipe in tried if not recipe.keep_attention] == [
         ("blocks.3",),
         ("blocks.3", "blocks.7"),
         ("blocks.3", "blocks.7", "blocks.11"),
         ("blocks.3", "blocks.0", "blocks.1", "blocks.7", "blocks.11"),
     ]
+
+    assert tried[3] == dataclasses.replace(first, keep_attention=True)  # four of the other eleven are more than a third
+    assert str(tried[3]) == "int8, mse ranges, smoothed, attention kept, blocks.3 kept"
+
+
+def test_attention_has_its_turn_by_what_it_costs() -> None:
+    tried = list(steps(Recipe(precision="fp8"), lambda recipe: BLOCKS[:8]))
+    assert [len(recipe.keep) for recipe in tried] == [0, 1, 2, 0, 4]  # four of eight blocks are more than a third
+    assert [recipe.keep_attention for recipe in tried] == [False, False, False, True, False]
+    last = list(steps(Recipe(precision="fp8"), lambda recipe: BLOCKS))[-1]
+    assert last == Recipe(precision="fp8", keep_attention=True)
+    asked = Recipe(precision="fp8", keep_attention=True)
+    assert all(recipe.keep_attention for recipe in steps(asked, lambda recipe: BLOCKS[:8]))
+    assert len(list(steps(asked, lambda recipe: BLOCKS[:8]))) == 4
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

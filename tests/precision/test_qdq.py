@@ -129,3 +129,33 @@ def test_float_weights_give_the_same_answers(trained: Digits, tmp_path: Path, op
         for proto in (small, large)
     ]
     np.testing.assert_allclose(answers[1], answers[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("around", ["fp16", "bf16"])
+@pytest.mark.parametrize("kind", [INT8, FP8], ids=["int8", "fp8"])
+def test_the_scales_in_the_file_are_those_that_weights_were_quantised_by(
+    trained: Digits, around: str, kind: QuantizedType
+) -> None:
+    source = onnx.load(trained.onnx)
+    batch = preprocess(trained.calibration, SPEC.preprocess)
+    recipe = Recipe(precision=kind.name, around=around, smooth=False, calibrator="max")  # type: ignore[arg-type]
+    proto = Rewriter(source, lambda: [batch]).rewrite(recipe).proto
+    before = {weight.name: numpy_helper.to_array(weight) for weight in source.graph.initializer}
+    stored = {weight.name: weight for weight in proto.graph.initializer}
+    scales: dict[str, list[np.ndarray]] = {}
+    checked = 0
+    for node in proto.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        scale = numpy_helper.to_array(stored[node.input[1]]).astype(np.float32)
+        if node.input[0] in stored:
+            numbers = numpy_helper.to_array(stored[node.input[0]])
+            weights = before[node.input[0].removesuffix("_quantized")]
+            np.testing.assert_array_equal(kind.quantize(weights, scale).view(np.uint8), numbers.view(np.uint8))
+            checked += 1
+        else:
+            scales.setdefault(node.name.replace("Dequantize", "Quantize"), []).append(scale)
+    assert checked == 3 * 4
+    assert len(scales) == 3 * 4
+    for into, back in scales.values():
+        assert into == back

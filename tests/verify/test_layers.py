@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +12,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.conftest import LABELS, tiny_model, tiny_spec
-from tests.engines.conftest import Machine, machine
+from tests.conftest import tiny_model, tiny_spec
+from tests.verify.changed import PARTS, firsts, rewritten
 from vitrify.checkpoints import save_checkpoint
 from vitrify.conversion import export_with_dynamo, export_with_torchscript, simplify
-from vitrify.engines import BuildConfig, manifest_path
-from vitrify.errors import ArtifactError, DeviceError, EngineError, OptionError
+from vitrify.errors import OptionError
 from vitrify.graphs import embed_spec, probed_model
 from vitrify.spec import golden_recipe_batch, read_spec
-from vitrify.verify import DriftMeter, LayerReport, compare_layers
-from vitrify.workflows.build import engine_from_onnx
-
-__all__ = ["machine"]
-
-PARTS = ["patch_embed", "embedding", "blocks.0", "blocks.1", "norm", "head"]
-
-
-def rewritten(artifact: Path, target: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
-    model = onnx.load(artifact)
-    change(model)
-    onnx.save(model, target)
-    return target
+from vitrify.verify import compare_layers
 
 
 def matrix_weight(model: onnx.ModelProto, node_name: str) -> onnx.TensorProto:
@@ -48,10 +33,6 @@ def to_int4(weight: onnx.TensorProto) -> None:
     values = numpy_helper.to_array(weight)
     step = np.abs(values).max() / 7
     weight.CopyFrom(numpy_helper.from_array((np.round(values / step) * step).astype(np.float32), weight.name))
-
-
-def firsts(report: LayerReport) -> set[str | None]:
-    return {comparison.first for comparison in report.comparisons}
 
 
 @pytest.mark.parametrize(
@@ -241,134 +222,3 @@ def test_a_checkpoint_against_its_artifact_and_in_another_precision(checkpoint: 
     run = compare_layers(checkpoint, precision="bf16").comparisons[0]
     assert run.runtime == "torch"
     assert 1e-4 < run.parts[2].relative_error < run.tolerance
-
-
-def test_an_engine_is_built_again_with_its_parts(
-    machine: Machine, artifact: Path, checkpoint: Path, tmp_path: Path
-) -> None:
-    source = Path(shutil.copy(artifact, tmp_path / "m.onnx"))
-    engine = engine_from_onnx(source, tmp_path / "m.engine", config=BuildConfig(timing_cache="none")).path
-    before = engine.read_bytes(), manifest_path(engine).read_bytes()
-    for reference in (None, checkpoint):
-        report = compare_layers(engine, reference=reference)
-        assert report.passed
-        assert [part.part for part in report.comparisons[0].parts] == PARTS
-        assert report.comparisons[0].runtime == "tensorrt"
-    machine.trt.error = 0.5
-    assert firsts(compare_layers(engine)) == {"patch_embed"}
-    assert (engine.read_bytes(), manifest_path(engine).read_bytes()) == before
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
-        "m.engine",
-        "m.engine.json",
-        "m.onnx",
-    ]
-    source.unlink()
-    with pytest.raises(EngineError, match="ONNX file"):
-        compare_layers(engine, reference=checkpoint)
-
-
-def test_an_engine_without_a_gpu(
-    machine: Machine, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = engine_from_onnx(artifact, tmp_path / "m.engine", config=BuildConfig(timing_cache="none")).path
-
-    def absent() -> None:
-        raise DeviceError("there is no NVIDIA GPU that can be used", hint="use the ONNX file")
-
-    monkeypatch.setattr("vitrify.runtimes.tensorrt.cuda", absent)
-    with pytest.raises(DeviceError, match="no NVIDIA GPU") as caught:
-        compare_layers(engine, reference=artifact)
-    assert caught.value.hint
-
-
-def test_a_graph_whose_nodes_have_no_names(artifact: Path, tmp_path: Path) -> None:
-    def forget(model: onnx.ModelProto) -> None:
-        for number, node in enumerate(model.graph.node):
-            node.name = f"node_{number}"
-
-    with pytest.raises(OptionError, match="told apart") as caught:
-        compare_layers(rewritten(artifact, tmp_path / "m.onnx", forget), reference=artifact)
-    assert caught.value.hint
-
-
-def renamed(model: onnx.ModelProto) -> None:
-    for node in model.graph.node:
-        node.name = node.name.replace("blocks.", "stages.")
-
-
-def test_parts_that_one_side_lacks_are_listed(artifact: Path, tmp_path: Path) -> None:
-    report = compare_layers(rewritten(artifact, tmp_path / "m.onnx", renamed), reference=artifact)
-    assert report.passed
-    assert report.only_reference == ("embedding", "blocks.0", "blocks.1")
-    assert report.only_artifact == ("stages",)
-    assert [part.part for part in report.comparisons[0].parts] == ["patch_embed", "norm", "head"]
-
-
-def test_no_part_in_common(artifact: Path, tmp_path: Path) -> None:
-    def rename(model: onnx.ModelProto) -> None:
-        for node in model.graph.node:
-            _, slash, rest = node.name.rpartition("/")
-            node.name = f"body/{rest}" if slash else node.name
-
-    with pytest.raises(OptionError, match="no part in common"):
-        compare_layers(rewritten(artifact, tmp_path / "m.onnx", rename), reference=artifact)
-
-
-def test_artifacts_of_different_models(artifact: Path, tmp_path: Path) -> None:
-    labels = tuple(reversed(LABELS))
-    relabelled = rewritten(
-        artifact, tmp_path / "m.onnx", lambda model: embed_spec(model, tiny_spec(labels).replace(golden=()))
-    )
-    with pytest.raises(OptionError, match="labels differ"):
-        compare_layers(relabelled, reference=artifact)
-    save_checkpoint(tmp_path / "three.safetensors", tiny_model(3), tiny_spec(LABELS[:3]))
-    with pytest.raises(OptionError, match="numbers of classes"):
-        compare_layers(artifact, reference=tmp_path / "three.safetensors")
-    with pytest.raises(ArtifactError, match="no such file"):
-        compare_layers(artifact, reference=tmp_path / "gone.onnx")
-    with pytest.raises(ArtifactError, match="no such file"):
-        compare_layers(tmp_path / "gone.onnx", reference=artifact)
-    with pytest.raises(OptionError, match="out of range"):
-        compare_layers(artifact, tolerance=0.0)
-
-
-def test_probes_that_change_the_logits_are_told(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def otherwise(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
-        probed, probes = probed_model(model)
-        for weight in probed.graph.initializer:
-            if weight.name == "head.bias":
-                weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) + 1, weight.name))
-        return probed, probes
-
-    monkeypatch.setattr("vitrify.graphs.probed_model", otherwise)
-    report = compare_layers(artifact)
-    assert report.passed  # both sides are changed alike
-    assert len(report.notes) == 2
-    assert all("watching" in note for note in report.notes)
-
-
-@pytest.mark.parametrize("shape", [(7, 5, 4), (7, 3, 2, 6), (7, 9), (7,)])
-def test_a_meter_does_not_care_how_inputs_were_batched(shape: tuple[int, ...]) -> None:
-    rng = np.random.default_rng(len(shape))
-    truth = rng.standard_normal(shape).astype(np.float32)
-    other = truth + rng.standard_normal(shape).astype(np.float32) / 100
-    results = []
-    for size in (1, 3, 7):
-        meter = DriftMeter("part")
-        for start in range(0, len(truth), size):
-            meter.add(truth[start : start + size], other[start : start + size])
-        results.append(meter.result(0.1, before=None))
-    for result in results[1:]:
-        assert result.relative_error == pytest.approx(results[0].relative_error)
-        assert (result.worst_image, result.worst_index) == (results[0].worst_image, results[0].worst_index)
-        assert (result.worst_token, result.worst_channel) == (results[0].worst_token, results[0].worst_channel)
-    difference = np.abs(other.astype(np.float64) - truth)
-    assert results[0].worst_image == np.unravel_index(difference.argmax(), shape)[0]
-
-
-def test_a_meter_of_zeros_and_of_equals() -> None:
-    zeros, ones = np.zeros((2, 3, 4), np.float32), np.ones((2, 3, 4), np.float32)
-    for truth, other, relative in ((zeros, zeros, 0), (ones, ones, 0), (zeros, ones, 1)):
-        meter = DriftMeter("part")
-        meter.add(truth, other)
-        assert meter.result(0.1, before=None).relative_error == relative

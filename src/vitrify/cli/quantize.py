@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrify.cli.console import TerminalProgress, out, print_json
+from vitrify.cli.console import TerminalProgress, err, out, print_error, print_json
 from vitrify.cli.options import JsonFlag
 from vitrify.cli.tables import search_table
+
+if TYPE_CHECKING:
+    from vitrify.spec import PrecisionSearch
 
 
 def quantize(
@@ -55,7 +58,8 @@ def quantize(
         max_images: Judge accuracy on at most this many, evenly spread.
         max_drop: Most top-1 accuracy that may be lost, in percentage points, with --data.
         min_agreement: Least share of the source's answers, in percent, without --data.
-        min_speedup: Least speedup over the source in its fastest higher precision, in the runtime at hand.
+        min_speedup: Least speedup over the source in the fastest precision that it holds here, in the runtime at hand:
+            median over the rounds. The first quartile has to be above 1 as well.
         judge_speed: Measure speed here. Leave it out for a file that another machine, such as one with a GPU, will run.
         fallback: Try the next higher precision where one does not hold.
         calibrator: How much of an activation's range 8 bits cover.
@@ -70,7 +74,8 @@ def quantize(
         json: Print the result as JSON on stdout.
     """
     from vitrify.classifier import expand_sources, pick_evenly
-    from vitrify.errors import OptionError
+    from vitrify.errors import OptionError, StorageError
+    from vitrify.files import require_writable
     from vitrify.precision import Recipe
     from vitrify.workflows.limits import Limits
     from vitrify.workflows.precision_report import write_report
@@ -82,6 +87,8 @@ def quantize(
         raise OptionError(
             "--around, --no-smooth and --calibrator are about 8 bits", got=f"--to {to}", hint="leave them out"
         )
+    folder = report or output.with_name(f"{output.stem}-report")
+    require_writable(folder / "report.md")
     progress = TerminalProgress()
     judged, labels = labelled_images(model, data, max_images) if data is not None else (None, None)
     config = QuantizeConfig(
@@ -104,26 +111,57 @@ def quantize(
         batch=batch,
         threads=threads,
     )
-    result = quantized_from_onnx(
-        model,
-        output,
-        calibration=pick_evenly(expand_sources(calibration), calibration_images),
-        config=config,
-        images=judged if judged is not None else pick_evenly(expand_sources(images), max_images),
-        labels=labels,
-        progress=progress,
-    )
-    folder = report or output.with_name(f"{output.stem}-report")
-    written = write_report(result.search, folder, title=f"{model.name} to {to}")
+    title = f"{model.name} to {to}"
+    attempts: list[PrecisionSearch] = []
+    try:
+        result = quantized_from_onnx(
+            model,
+            output,
+            calibration=pick_evenly(expand_sources(calibration), calibration_images),
+            config=config,
+            images=judged if judged is not None else pick_evenly(expand_sources(images), max_images),
+            labels=labels,
+            attempted=attempts.append,
+            progress=progress,
+        )
+    except BaseException as error:  # Ctrl-C too: what was measured until then is not lost
+        if attempts:
+            _rescue(attempts[-1], folder, title, error)
+        raise
+    failed: StorageError | None = None
+    written: tuple[Path, ...] = ()
+    try:
+        written = write_report(result.search, folder, title=title, notes=result.notes)
+    except StorageError as error:  # the artifact stands all the same
+        failed = error
     if json:
         print_json(result)
     else:
         out.print(search_table(result.search))
         for note in result.notes:
             out.print(f"note: {note}")
-        out.print(f"report: {', '.join(map(str, written))}")
+        if written:
+            out.print(f"report: {', '.join(map(str, written))}")
         if result.path is not None:
             size = f"{result.size_bytes / 1e6:.1f} MB, the source {result.source_bytes / 1e6:.1f} MB"
             out.print(f"wrote {result.path}  {size}")
+    if failed is not None:
+        print_error(failed)
     result.require_found(model)
-    return 0
+    return failed.exit_code if failed is not None else 0
+
+
+def _rescue(search: PrecisionSearch, folder: Path, title: str, error: BaseException) -> None:
+    """Writes what a search measured before it ended in an error; where that fails too, prints it."""
+    from vitrify.errors import VitrifyError
+    from vitrify.workflows.precision_report import write_report
+
+    why = "interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
+    if isinstance(error, VitrifyError):
+        why = error.what
+    try:
+        written = write_report(search, folder, title=title, notes=[f"no artifact was written: {why}"])
+    except (VitrifyError, OSError):
+        err.print(search_table(search))
+    else:
+        err.print(f"report: {', '.join(map(str, written))}")

@@ -51,7 +51,7 @@ def verify(
         layers: Compare what leaves each block, not the logits alone.
         reference_runtime: With --layers, what runs the reference: auto, the exact one, or one by name.
         tolerance: With --layers, the largest relative error of a block; by default 1e-4 in fp32, 0.01 in fp16, 0.08 in
-            bf16, 0.2 in int8 and fp8.
+            bf16, 0.2 in int8, 0.25 in fp8.
         plot: With --layers, draw the error of each block as a picture, PNG.
         json: Print the record as JSON on stdout.
     """

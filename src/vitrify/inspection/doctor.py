@@ -53,12 +53,17 @@ def diagnose() -> tuple[Finding, ...]:
 
 def _machine() -> tuple[Finding, ...]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    bf16 = "native bf16" if has_native_bf16() else "no native bf16"
     return (
         Finding(name="vitrify", state="ok", detail=__version__),
         Finding(name="python", state="ok", detail=f"{platform.python_version()} on {platform.platform()}"),
-        Finding(name="processor", state="ok", detail=f"{processor_name()}, {cores} cores, {bf16}"),
+        Finding(name="processor", state="ok", detail=f"{processor_name()}, {cores} cores, {_bf16()}"),
     )
+
+
+def _bf16() -> str:
+    if not next(row for row in RUNTIMES if row.name == "openvino").installed:
+        return "native bf16 unknown (OpenVINO, which is not installed, would tell)"
+    return "native bf16" if has_native_bf16() else "no native bf16"
 
 
 def _packages() -> tuple[Finding, ...]:

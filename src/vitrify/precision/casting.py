@@ -111,6 +111,9 @@ class _Caster:
             if name in self.given_out and kind != self.outside:
                 node.output[position] = f"{name}_inside"
                 self._cast(node.output[position], name, self.outside, node)
+                # Who reads it inside the graph finds it in the outer type, or as it was before the cast.
+                self.present[name] = self.outside
+                self.aliases[name, kind] = node.output[position]
             else:
                 self.present[name] = kind
 

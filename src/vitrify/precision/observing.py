@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 from onnx import helper
 
 from vitrify.errors import ArtifactError
@@ -39,13 +38,16 @@ class Observed:
     sample: FloatArray
 
 
-def observe_magnitudes(proto: onnx.ModelProto, tensors: Sequence[str], batches: Batches) -> dict[str, float]:
+def observe_magnitudes(
+    proto: onnx.ModelProto, tensors: Sequence[str], batches: Batches, *, threads: int | None = None
+) -> dict[str, float]:
     """The largest magnitude of each float tensor, over all images.
 
     Args:
         proto: The graph.
         tensors: Names of tensors that it computes.
         batches: The images.
+        threads: Of ONNX Runtime; by default what it chooses.
 
     Raises:
         ArtifactError: A tensor is not finite: the graph itself is at fault.
@@ -56,7 +58,7 @@ def observe_magnitudes(proto: onnx.ModelProto, tensors: Sequence[str], batches: 
         reducers.append(helper.make_node("Abs", [tensor], [f"{name}_abs"]))
         reducers.append(helper.make_node("ReduceMax", [f"{name}_abs"], [name], keepdims=0))
     largest = dict.fromkeys(tensors, 0.0)
-    for values in _run(proto, list(names.values()), batches(), further=reducers):
+    for values in _run(proto, list(names.values()), batches(), threads, further=reducers):
         for tensor, value in zip(names, values, strict=True):
             # max() would drop a NaN, depending on the order.
             largest[tensor] = float(np.maximum(largest[tensor], value))
@@ -65,7 +67,13 @@ def observe_magnitudes(proto: onnx.ModelProto, tensors: Sequence[str], batches: 
 
 
 def observe_channels(
-    proto: onnx.ModelProto, tensors: Sequence[str], batches: Batches, *, rows: int = 256, seed: int = 0
+    proto: onnx.ModelProto,
+    tensors: Sequence[str],
+    batches: Batches,
+    *,
+    rows: int = 256,
+    seed: int = 0,
+    threads: int | None = None,
 ) -> dict[str, Observed]:
     """The largest magnitude of each channel, and a sample of rows.
 
@@ -75,6 +83,7 @@ def observe_channels(
         batches: The images.
         rows: How many to keep of each tensor.
         seed: Of the draw.
+        threads: Of ONNX Runtime; by default what it chooses.
 
     Raises:
         ArtifactError: A tensor is not finite.
@@ -82,7 +91,7 @@ def observe_channels(
     rng = np.random.default_rng(seed)
     channels: dict[str, FloatArray] = {}
     samples: dict[str, tuple[npt.NDArray[np.float64], FloatArray]] = {}
-    for values in _run(proto, tensors, batches()):
+    for values in _run(proto, tensors, batches(), threads):
         for tensor, value in zip(tensors, values, strict=True):
             flat = value.reshape(-1, value.shape[-1])
             most = np.abs(flat).max(axis=0)
@@ -101,7 +110,7 @@ def observe_channels(
 
 
 def observe_histograms(
-    proto: onnx.ModelProto, tops: Mapping[str, float], batches: Batches
+    proto: onnx.ModelProto, tops: Mapping[str, float], batches: Batches, *, threads: int | None = None
 ) -> dict[str, npt.NDArray[np.int64]]:
     """How often each magnitude occurs, in `BINS` equal bins from 0 to a top.
 
@@ -109,9 +118,10 @@ def observe_histograms(
         proto: The graph.
         tops: For each tensor, the magnitude where its last bin ends; what is above counts as that bin's.
         batches: The images.
+        threads: Of ONNX Runtime; by default what it chooses.
     """
     found = {tensor: np.zeros(BINS, np.int64) for tensor in tops}
-    for values in _run(proto, list(tops), batches()):
+    for values in _run(proto, list(tops), batches(), threads):
         for (tensor, top), value in zip(tops.items(), values, strict=True):
             bins = np.abs(value).ravel()
             bins *= BINS / max(top, float(np.finfo(np.float32).tiny))
@@ -137,8 +147,11 @@ def _run(
     proto: onnx.ModelProto,
     tensors: Sequence[str],
     batches: Iterable[FloatArray],
+    threads: int | None,
     further: Sequence[onnx.NodeProto] = (),
 ) -> Iterator[list[Any]]:
+    import onnxruntime
+
     tapped = copy_of(proto)
     tapped.graph.node.extend(further)
     given_out = {value.name for value in tapped.graph.output}
@@ -147,6 +160,8 @@ def _run(
     )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if threads:
+        options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(tapped.SerializeToString(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     for batch in batches:

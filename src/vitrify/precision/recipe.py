@@ -14,7 +14,7 @@ from vitrify.graphs import copy_of, is_block, opset_of, part_of
 from vitrify.precision.attention import split_qkv
 from vitrify.precision.casting import insert_casts
 from vitrify.precision.half import BF16, FP16, HalfType, plan_casts
-from vitrify.precision.linear import linear_layers
+from vitrify.precision.linear import LinearLayer, linear_layers
 from vitrify.precision.observing import (
     Batches,
     float_tensors,
@@ -50,6 +50,8 @@ class Recipe:
         smooth: With int8 and fp8, whether outlier channels are moved into weights first.
         residual_fp32: In 16 bits, whether the sums of the residual stream stay in fp32.
         attention_fp32: In 16 bits, whether attention stays in fp32 from the scores to the weighted values.
+        keep_attention: With int8 and fp8, whether attention stays out as a whole: its linear layers as they are, and
+            with 16 bits around, what lies between the scores and the weighted values in fp32.
         split_qkv: With int8 and fp8, whether queries, keys and values get a product each, which TensorRT wants.
         keep: Parts, such as `blocks.3`, that stay as they are: 16 bits leaves them in fp32, 8 bits in `around`.
         narrow: Whether the graph takes and gives the 16-bit type instead of fp32.
@@ -61,6 +63,7 @@ class Recipe:
     smooth: bool = True
     residual_fp32: bool = False
     attention_fp32: bool = False
+    keep_attention: bool = False
     split_qkv: bool = False
     keep: tuple[str, ...] = ()
     narrow: bool = False
@@ -71,6 +74,7 @@ class Recipe:
             said += [f"{self.calibrator} ranges"] + ["smoothed"] * self.smooth
             said += [f"{self.around} around"] * (self.around != "fp32") + ["qkv apart"] * self.split_qkv
         said += ["residual fp32"] * self.residual_fp32 + ["attention fp32"] * self.attention_fp32
+        said += ["attention kept"] * self.keep_attention
         if self.keep:
             said.append(f"{', '.join(self.keep)} kept")
         return ", ".join(said)
@@ -106,6 +110,7 @@ class Rewriter:
     Attributes:
         source: An fp32 graph, exported by vitrify: nodes are named after their modules.
         batches: Gives the calibration images anew at each call.
+        threads: Of ONNX Runtime while it measures; by default what it chooses.
 
     Raises:
         OptionError: The graph is quantised or in 16 bits already, or has no linear layers in blocks.
@@ -113,6 +118,7 @@ class Rewriter:
 
     source: onnx.ModelProto
     batches: Batches
+    threads: int | None = None
     _magnitudes: dict[str, float] | None = field(default=None, repr=False)
     _prepared: dict[tuple[str, bool, Calibrator, Around, bool], _Prepared] = field(default_factory=dict, repr=False)
 
@@ -179,20 +185,24 @@ class Rewriter:
     def magnitudes(self) -> dict[str, float]:
         """The largest magnitude of every float tensor on the calibration images."""
         if self._magnitudes is None:
-            self._magnitudes = observe_magnitudes(self.source, float_tensors(self.source), self.batches)
+            self._magnitudes = observe_magnitudes(
+                self.source, float_tensors(self.source), self.batches, threads=self.threads
+            )
         return self._magnitudes
 
     def _quantized(self, recipe: Recipe) -> Rewritten:
         kind = _EIGHTS[recipe.precision]
         prepared = self._prepare(kind, recipe)
         proto = copy_of(prepared.proto)
-        chosen = [layer for layer in linear_layers(proto.graph) if layer.part not in recipe.keep]
+        chosen = [layer for layer in linear_layers(proto.graph) if not _is_kept(layer, recipe)]
         if not chosen:
             raise OptionError("every block is to be kept: nothing is left to quantize", hint="keep fewer")
-        insert_qdq(proto, chosen, prepared.ranges, kind)
-        notes: tuple[str, ...] = ()
-        if recipe.around != "fp32":
-            notes = _lower(proto, _HALVES[recipe.around], recipe, prepared.magnitudes, keep=False)
+        if recipe.around == "fp32":
+            insert_qdq(proto, chosen, prepared.ranges, kind)
+            return Rewritten(proto=proto, smoothed=prepared.smoothed)
+        half = _HALVES[recipe.around]
+        insert_qdq(proto, chosen, prepared.ranges, kind, half.dtype)
+        notes = _lower(proto, half, recipe, prepared.magnitudes, keep=False)
         return Rewritten(proto=proto, smoothed=prepared.smoothed, notes=notes)
 
     def _prepare(self, kind: QuantizedType, recipe: Recipe) -> _Prepared:
@@ -201,14 +211,14 @@ class Rewriter:
             proto = copy_of(self.source)
             layers = linear_layers(proto.graph)
             activations = list(dict.fromkeys(layer.activation for layer in layers))
-            observed = observe_channels(proto, activations, self.batches)
+            observed = observe_channels(proto, activations, self.batches, threads=self.threads)
             smoothed: tuple[Smoothed, ...] = ()
             tops = {tensor: float(seen.channels.max()) for tensor, seen in observed.items()}
             if recipe.smooth:
                 smoothed, tops = smooth(proto, layers, observed, kind)
             ranges = tops
             if recipe.calibrator != "max":
-                histograms = observe_histograms(proto, tops, self.batches)
+                histograms = observe_histograms(proto, tops, self.batches, threads=self.threads)
                 ranges = {
                     tensor: choose_range(histograms[tensor], top, kind, recipe.calibrator)
                     for tensor, top in tops.items()
@@ -220,9 +230,13 @@ class Rewriter:
             magnitudes = {}
             if recipe.around == "fp16":
                 # Of this graph: smoothing and taking apart made tensors that the source does not have.
-                magnitudes = observe_magnitudes(proto, float_tensors(proto), self.batches)
+                magnitudes = observe_magnitudes(proto, float_tensors(proto), self.batches, threads=self.threads)
             self._prepared[key] = _Prepared(proto, ranges, magnitudes, smoothed)
         return self._prepared[key]
+
+
+def _is_kept(layer: LinearLayer, recipe: Recipe) -> bool:
+    return layer.part in recipe.keep or (recipe.keep_attention and ".attn." in layer.module)
 
 
 def _lower(
@@ -233,7 +247,7 @@ def _lower(
         half,
         magnitudes=magnitudes,
         residual_fp32=recipe.residual_fp32,
-        attention_fp32=recipe.attention_fp32,
+        attention_fp32=recipe.attention_fp32 or recipe.keep_attention,
         keep_parts=recipe.keep if keep else (),
     )
     insert_casts(proto, half, plan, narrow=recipe.narrow)

@@ -129,7 +129,10 @@ def open_runtime(path: str | os.PathLike[str], name: str = "auto", options: Runt
 
 @functools.cache
 def has_native_bf16() -> bool:
-    """Whether this processor multiplies bf16 natively (AVX512-BF16, AMX or Arm's BF16), as OpenVINO sees it."""
+    """Whether this processor multiplies bf16 natively (AVX512-BF16, AMX or Arm's BF16), as OpenVINO sees it.
+
+    False where OpenVINO is not installed: then nothing here could make use of it.
+    """
     if importlib.util.find_spec("openvino") is None:
         return False
     import openvino

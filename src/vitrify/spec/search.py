@@ -20,8 +20,9 @@ class Attempt:
         agreement: Share of images with the source's answer.
         relative_error: Largest over the images of max |logits - source| / max |source|.
         latency_ms: Median of one inference; None where it was not measured.
-        speedup: Times faster than the fastest source in a higher precision: median over the rounds.
-        speedup_low: The first quartile of that.
+        speedup: Times faster than the source in the fastest precision in which it holds its own gate: median over the
+            rounds.
+        speedup_low: The first quartile of that, which has to be above 1.
         passed: Whether all gates held.
         reason: Which did not; empty where it passed.
     """
@@ -53,7 +54,7 @@ class PrecisionSearch:
         calibration_images: How many gave magnitudes and ranges.
         max_drop: Allowed loss of top-1 accuracy, 0 to 1, with labels.
         min_agreement: Least agreement with the source, without labels.
-        min_speedup: Least speedup; None where speed was not judged.
+        min_speedup: Least median speedup; None where speed was not judged.
         smoothed: Modules whose input channels were scaled, in the artifact that was taken.
         attempts: The source's precisions first, then each candidate in order; the last is the one that was taken.
     """

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from vitrify.bench import Turns, take_turns
 from vitrify.classifier import pick_evenly
 from vitrify.errors import RuntimeFailureError
+from vitrify.files import atomic_path
 from vitrify.graphs import write_artifact
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.precision import Recipe, Rewriter
@@ -21,6 +20,7 @@ from vitrify.progress import Progress
 from vitrify.runtimes import RuntimeOptions, has_native_bf16, infer_logits, open_runtime, pick_runtime
 from vitrify.spec import Attempt, Check, ModelSpec, Precision, Verification
 from vitrify.verify import (
+    Answered,
     Candidate,
     Logits,
     answer,
@@ -33,20 +33,13 @@ from vitrify.verify import (
     standard_probes,
 )
 from vitrify.workflows.limits import Limits
+from vitrify.workflows.racing import Speed, Stopwatch, is_rival
 
 IMAGE_BATCH = 8
 """Images prepared and run at once: what memory is taken for."""
 
 RANKING_IMAGES = 32
 VERIFIED_IMAGES = 256
-
-HIGHER: dict[Precision, tuple[Precision, ...]] = {
-    "int8": ("fp32", "bf16"),
-    "fp8": ("fp32", "bf16"),
-    "fp16": ("fp32",),
-    "bf16": ("fp32",),
-}
-"""For each precision of a candidate, those in which it has to beat the source."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +98,13 @@ class Judge:
         self._calibration, self._images = calibration, images
         self._labels = np.asarray(labels) if labels is not None else None
         self._threads, self._progress = threads, progress
-        self._timed = preprocess([calibration[n % len(calibration)] for n in range(batch)], spec.preprocess)
-        self._truth = self._logits(source, "onnxruntime", "fp32", "source")
+        timed = preprocess([calibration[n % len(calibration)] for n in range(batch)], spec.preprocess)
+        self._stopwatch = Stopwatch(runtime=self.runtime, tensors=timed, threads=threads)
+        with open_runtime(source, "onnxruntime", RuntimeOptions(threads=threads)) as exact:
+            infer = infer_with(exact, spec)
+            self._versions = exact.versions()
+            self._truth = np.concatenate([infer(batch) for batch in self._batches(images, "onnxruntime source")])
+            self._golden = answer(infer, [probe for probe in standard_probes(spec) if probe.inputs == "golden"])
         self.sources = self._judge_sources()
 
     def calibration_batches(self) -> Iterator[npt.NDArray[np.float32]]:
@@ -120,7 +118,8 @@ class Judge:
             path: The candidate.
             recipe: How it was made.
         """
-        asked: Precision = "bf16" if "bf16" in self.askable and recipe.precision in ("int8", "fp8") else "fp32"
+        # An fp16 graph keeps its own types: asked for bf16, OpenVINO would compute that instead.
+        asked: Precision = "bf16" if "bf16" in self.askable and recipe.precision != "fp16" else "fp32"
         attempt = Attempt(
             recipe=str(recipe), precision=recipe.precision, asked=asked, agreement=0, relative_error=1e30, passed=False
         )
@@ -165,7 +164,10 @@ class Judge:
             others = tuple(other for other in rewriter.blocks if other != block)
             rewritten = rewriter.rewrite(dataclasses.replace(recipe, keep=others))
             path = folder / "one-block.onnx"
-            write_artifact(rewritten.proto, self.spec.replace(precision=recipe.precision, verification=None), path)
+            with atomic_path(path) as temporary:
+                write_artifact(
+                    rewritten.proto, self.spec.replace(precision=recipe.precision, verification=None), temporary
+                )
             try:
                 with open_runtime(path, _exact(recipe), RuntimeOptions(threads=self._threads)) as runtime:
                     batches = (images[start : start + IMAGE_BATCH] for start in range(0, len(images), IMAGE_BATCH))
@@ -179,10 +181,11 @@ class Judge:
 
     def _judge_sources(self) -> tuple[Attempt, ...]:
         """The source itself in every precision that the runtime has here."""
-        turns = self._time({asked: (self.source, asked) for asked in self.askable})
+        turns = self._stopwatch.time({asked: (self.source, asked) for asked in self.askable})
         rows = []
         for asked in self.askable:
-            logits = self._logits(self.source, self.runtime, asked, f"source {asked}")
+            exact = (self.runtime, asked) == ("onnxruntime", "fp32")
+            logits = self._truth if exact else self._logits(self.source, self.runtime, asked, f"source {asked}")
             reason = self._inaccurate(logits)
             rows.append(
                 Attempt(
@@ -245,12 +248,13 @@ class Judge:
         return f"{agreement:.2%} of the source's answers" if agreement < self.limits.min_agreement - 1e-9 else ""
 
     def _verified(self, path: Path, recipe: Recipe, asked: Precision) -> Verification:
-        probes = standard_probes(self.spec, pick_evenly(self._images, VERIFIED_IMAGES))
-        kept = [probe for probe in probes if probe.inputs != "random"]
+        # What the source says to these images is known: it is not asked again.
+        picked = pick_evenly(range(len(self._images)), VERIFIED_IMAGES)
+        probes = standard_probes(self.spec, [self._images[n] for n in picked])
+        real = next(probe for probe in probes if probe.inputs == "images")
+        truths = (*self._golden, Answered(probe=real, logits=self._truth[list(picked)]))
         checks: list[Check] = []
-        with open_runtime(self.source, "onnxruntime", RuntimeOptions(threads=self._threads)) as source:
-            versions = source.versions()
-            truths = answer(infer_with(source, self.spec), kept, progress=self._progress)
+        versions = dict(self._versions)
         for name, precision in self._ways(recipe, asked):
             with open_runtime(path, name, RuntimeOptions(precision=precision, threads=self._threads)) as runtime:
                 versions |= runtime.versions()
@@ -268,26 +272,17 @@ class Judge:
         rivals = {
             f"source {row.asked}": (self.source, row.asked)
             for row in self.sources
-            if row.asked in HIGHER[attempt.precision] and (row.passed or row.asked == "fp32")
+            if is_rival(row, self.sources[0], images=len(self._images), limits=self.limits)
         }
-        turns = self._time({"candidate": (path, attempt.asked), **rivals})
-        fastest = min(rivals, key=turns.median_ms)
-        low, speedup, _ = turns.speedup("candidate", fastest)
-        limit = self.limits.min_speedup or 1.0
-        slow = f"{speedup:.2f} times as fast as the {fastest}, {limit:g} asked for" if speedup < limit else ""
+        turns = self._stopwatch.time({"candidate": (path, attempt.asked), **rivals})
+        speed = Speed.of(turns, "candidate", rivals)
         return dataclasses.replace(
-            attempt, latency_ms=turns.median_ms("candidate"), speedup=speedup, speedup_low=low, reason=slow
+            attempt,
+            latency_ms=speed.latency_ms,
+            speedup=speed.speedup,
+            speedup_low=speed.low,
+            reason=speed.refusal(self.limits.min_speedup or 1.0),
         )
-
-    def _time(self, contenders: dict[str, tuple[Path, Precision]]) -> Turns:
-        with ExitStack() as stack:
-            calls = {}
-            for name, (path, asked) in contenders.items():
-                options = RuntimeOptions(precision=asked, threads=self._threads)
-                runtime = stack.enter_context(open_runtime(path, self.runtime, options))
-                infer = infer_with(runtime, runtime.spec)
-                calls[name] = lambda infer=infer: infer(self._timed)
-            return take_turns(calls)
 
 
 def _exact(recipe: Recipe) -> str:

@@ -14,7 +14,8 @@ class Limits:
     Attributes:
         max_drop: Most top-1 accuracy that may be lost against the source, 0 to 1, where there are labels.
         min_agreement: Least share of the source's answers, where there are none.
-        min_speedup: Least speedup over the fastest source in a higher precision; None does not judge speed.
+        min_speedup: Least median speedup over the source in the fastest precision in which it holds its own gate; the
+            first quartile has to be above 1 besides. None does not judge speed.
     """
 
     max_drop: float = 0.005

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ from vitrify.spec import Attempt, PrecisionSearch, encode
 _COLOURS = {"fp32": "#4c4c4c", "bf16": "#1f77b4", "fp16": "#2ca02c", "int8": "#d62728", "fp8": "#9467bd"}
 
 
-def write_report(search: PrecisionSearch, folder: str | os.PathLike[str], *, title: str) -> tuple[Path, ...]:
+def write_report(
+    search: PrecisionSearch, folder: str | os.PathLike[str], *, title: str, notes: Sequence[str] = ()
+) -> tuple[Path, ...]:
     """Writes `search.json`, `report.md` and, where matplotlib is installed, `accuracy_latency.png`.
 
     Args:
         search: What was tried.
         folder: Where to; made if needed.
         title: What the search was about.
+        notes: What its reader should know.
 
     Returns:
         What was written.
@@ -33,11 +37,11 @@ def write_report(search: PrecisionSearch, folder: str | os.PathLike[str], *, tit
     atomic_write(written[0], json.dumps(encode(search), indent=2) + "\n")
     picture = folder / "accuracy_latency.png"
     drawn = importlib.util.find_spec("matplotlib") is not None and _draw(search, picture, title)
-    atomic_write(written[1], _markdown(search, title, picture.name if drawn else ""))
+    atomic_write(written[1], _markdown(search, title, notes, picture.name if drawn else ""))
     return (*written, picture) if drawn else tuple(written)
 
 
-def _markdown(search: PrecisionSearch, title: str, picture: str) -> str:
+def _markdown(search: PrecisionSearch, title: str, notes: Sequence[str], picture: str) -> str:
     lines = [
         f"# {title}",
         "",
@@ -48,6 +52,8 @@ def _markdown(search: PrecisionSearch, title: str, picture: str) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += ["| " + " | ".join(cells(attempt)) + " |" for attempt in search.attempts]
+    for note in notes:
+        lines += ["", f"Note: {note}."]
     if search.smoothed:
         lines += ["", f"Channels were scaled before {', '.join(search.smoothed)}."]
     if picture:
@@ -64,9 +70,16 @@ def cells(attempt: Attempt) -> tuple[str, ...]:
         f"{attempt.agreement:.2%}",
         f"{attempt.relative_error:.2g}",
         f"{attempt.latency_ms:.3g} ms" if attempt.latency_ms is not None else "",
-        f"{attempt.speedup:.2f}" if attempt.speedup is not None else "",
+        _speedup(attempt),
         attempt.reason or ("reference" if attempt.recipe == "source" else "taken"),
     )
+
+
+def _speedup(attempt: Attempt) -> str:
+    """Median, and in brackets the first quartile, which has to be above 1 too."""
+    if attempt.speedup is None:
+        return ""
+    return f"{attempt.speedup:.2f}" + (f" ({attempt.speedup_low:.2f})" if attempt.speedup_low is not None else "")
 
 
 def _draw(search: PrecisionSearch, path: Path, title: str) -> bool:

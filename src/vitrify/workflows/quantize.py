@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,15 +15,17 @@ from google.protobuf.message import DecodeError
 
 from vitrify.classifier import pick_evenly
 from vitrify.datasets import scan_folder
-from vitrify.errors import ArtifactError, GateError, OptionError
+from vitrify.errors import ArtifactError, GateError
+from vitrify.files import atomic_path
 from vitrify.graphs import place_artifact, write_artifact
 from vitrify.pixels import ImageSource
-from vitrify.precision import FALLBACKS, Recipe, Rewriter, Rewritten, steps
+from vitrify.precision import Recipe, Rewriter, Rewritten, Target, steps
 from vitrify.progress import SILENT, Progress
-from vitrify.spec import MIN_IMAGES, Attempt, ModelSpec, PrecisionSearch, read_spec
+from vitrify.spec import Attempt, ModelSpec, PrecisionSearch, read_spec
 from vitrify.verify import class_columns
 from vitrify.workflows.judging import Judge
 from vitrify.workflows.limits import Limits
+from vitrify.workflows.preconditions import judging_notes, require_usable, targets_here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,7 @@ def quantized_from_onnx(
     config: QuantizeConfig,
     images: Sequence[ImageSource] = (),
     labels: Sequence[int] | None = None,
+    attempted: Callable[[PrecisionSearch], object] = lambda search: None,
     progress: Progress = SILENT,
 ) -> QuantizeResult:
     """Tries recipes until one is accurate enough and faster than its source; only that one is written.
@@ -100,28 +103,37 @@ def quantized_from_onnx(
         output: The ONNX file to write.
         calibration: At least 32 images that look like those to come; magnitudes and ranges are measured on them.
         config: How to look.
-        images: What accuracy is judged on; by default the calibration images.
+        images: What accuracy is judged on, at least 32; by default the calibration images.
         labels: The class index of each of `images`; without, answers are compared with the source's.
+        attempted: Called with the search so far, when the source was judged and after each candidate: what was measured
+            is not lost where the search or the writing of its artifact fails.
         progress: Told of each step.
 
     Returns:
         What was found and every attempt; `path` is None where nothing held.
 
     Raises:
-        OptionError: Too few calibration images, a graph that has a lower precision already, or another suffix.
+        OptionError: Too few images, a graph that has a lower precision already, or another suffix.
         ArtifactError, SpecError: The source cannot be used.
         ImageError: An image cannot be read.
-        StorageError: The file cannot be written.
+        MissingExtraError: A runtime that the search cannot do without is not installed.
+        StorageError: The file cannot be written; told before the search where that shows.
     """
     source, output = Path(source), Path(output)
-    _check(source, output, calibration, images, labels)
+    require_usable(source, output, calibration=calibration, images=images, labels=labels)
+    targets, notes = targets_here(source, config.recipe, fallback=config.fallback, runtime=config.runtime)
+    notes += judging_notes(calibration, images, labels=labels, limits=config.limits)
     spec = read_spec(source)
     data = source.read_bytes()
     try:
         proto = onnx.load_from_string(data)
     except DecodeError as error:
         raise ArtifactError(f"{source} is no ONNX model", got=error) from error
-    rewriter = Rewriter(proto, lambda: judge.calibration_batches())  # noqa: PLW0108 - the judge comes after
+    rewriter = Rewriter(
+        proto,
+        lambda: judge.calibration_batches(),  # noqa: PLW0108 - the judge comes after
+        threads=config.threads,
+    )
     rewriter.require_parts(config.recipe.keep)  # before anything is measured
     judge = Judge(
         source,
@@ -148,9 +160,14 @@ def quantized_from_onnx(
         min_speedup=config.limits.min_speedup,
         attempts=judge.sources,
     )
-    found, search = _search(rewriter, judge, search, config, progress)
+    attempted(search)
+    found, search = _search(
+        rewriter, judge, search, begin=config.recipe, targets=targets, attempted=attempted, progress=progress
+    )
     if found is None:
-        return QuantizeResult(path=None, search=search, spec=None, size_bytes=0, source_bytes=len(data), notes=())
+        return QuantizeResult(
+            path=None, search=search, spec=None, size_bytes=0, source_bytes=len(data), notes=tuple(notes)
+        )
     rewritten, final = found
     place_artifact(rewritten.proto, final, output)
     return QuantizeResult(
@@ -159,7 +176,7 @@ def quantized_from_onnx(
         spec=final,
         size_bytes=output.stat().st_size,
         source_bytes=len(data),
-        notes=rewritten.notes,
+        notes=(*notes, *rewritten.notes),
     )
 
 
@@ -184,31 +201,38 @@ def labelled_images(model: str | os.PathLike[str], data: Path, limit: int) -> tu
 
 
 def _search(
-    rewriter: Rewriter, judge: Judge, search: PrecisionSearch, config: QuantizeConfig, progress: Progress
+    rewriter: Rewriter,
+    judge: Judge,
+    search: PrecisionSearch,
+    *,
+    begin: Recipe,
+    targets: Sequence[Target],
+    attempted: Callable[[PrecisionSearch], object],
+    progress: Progress,
 ) -> tuple[tuple[Rewritten, ModelSpec] | None, PrecisionSearch]:
     """The first candidate that holds, with its spec, and the search with every attempt."""
-    targets = FALLBACKS[config.recipe.precision] if config.fallback else (config.recipe.precision,)
     with TemporaryDirectory() as name:
         folder = Path(name)
         for target in targets:
-            first = dataclasses.replace(config.recipe, precision=target)
+            first = dataclasses.replace(begin, precision=target)
             if target in ("fp16", "bf16"):
-                first = dataclasses.replace(first, around="fp32", split_qkv=False)
+                first = dataclasses.replace(first, around="fp32", split_qkv=False, keep_attention=False)
             for recipe in steps(first, lambda recipe: judge.rank(rewriter, recipe, folder)):
                 progress.say(f"trying {recipe}")
                 rewritten = rewriter.rewrite(recipe)
                 spec = _described(judge.spec, recipe)
                 path = folder / "candidate.onnx"
-                write_artifact(rewritten.proto, spec, path)
+                with atomic_path(path) as temporary:
+                    write_artifact(rewritten.proto, spec, temporary)
                 tried = judge.judge(path, recipe)
                 progress.say(f"  {_said(tried.attempt)}")
                 search = dataclasses.replace(search, attempts=(*search.attempts, tried.attempt))
                 if tried.attempt.passed:
                     search = dataclasses.replace(search, smoothed=tuple(s.module for s in rewritten.smoothed))
-                    return (
-                        (rewritten, spec.replace(precision_search=search, verification=tried.verification)),
-                        search,
-                    )
+                attempted(search)
+                if tried.attempt.passed:
+                    final = spec.replace(precision_search=search, verification=tried.verification)
+                    return (rewritten, final), search
                 if tried.accurate:
                     break  # a more careful recipe of this precision would be slower still
     return None, search
@@ -219,34 +243,6 @@ def _described(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
     return spec.replace(
         precision=recipe.precision, verification=None, input=dataclasses.replace(spec.input, dtype=dtype)
     )
-
-
-def _check(
-    source: Path,
-    output: Path,
-    calibration: Sequence[ImageSource],
-    images: Sequence[ImageSource],
-    labels: Sequence[int] | None,
-) -> None:
-    if source.suffix != ".onnx" or output.suffix != ".onnx":
-        raise OptionError(
-            f"cannot quantize {source} to {output}", expected="two .onnx files", hint="vitrify export makes one"
-        )
-    if not source.is_file():
-        raise ArtifactError(f"no such file: {source}", hint="check the path")
-    if output.exists() and output.samefile(source):
-        raise OptionError(f"{output} would replace its own source", hint="name another file")
-    if len(calibration) < MIN_IMAGES:
-        raise OptionError(
-            "too few calibration images",
-            got=len(calibration),
-            expected=f"at least {MIN_IMAGES}",
-            hint="some hundred that look like those to come, such as a part of the training images",
-        )
-    if output.is_dir():
-        raise OptionError(f"{output} is a directory", expected="a file name", hint=f"name a file in {output}/")
-    if labels is not None and (len(labels) != len(images) or not images):
-        raise OptionError("images and labels differ in number", got=f"{len(images)} and {len(labels)}")
 
 
 def _said(attempt: Attempt) -> str:

@@ -1,0 +1,120 @@
+"""Is a candidate faster than what is there already? Timed in turns with the source, and held against noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrify.bench import Turns, take_turns
+from vitrify.runtimes import RuntimeOptions, open_runtime
+from vitrify.spec import Attempt, Precision
+from vitrify.verify import infer_with
+from vitrify.workflows.limits import Limits
+
+LEAST_ROUNDS = 11
+"""So many at least, and 15 where time allows. The first quartile of 11 ratios is the third smallest: two files that are
+equally fast have it above 1 with a probability of 67 in 2048, 3.3% (at least 9 of 11 tosses of a coin); of 15, 1.8%."""
+
+SETTLING_CALLS = 1
+"""Before each timed call: caches then hold the contender's own data, and the threads of the one before sleep."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopwatch:
+    """Times files in one runtime.
+
+    Attributes:
+        runtime: Its name.
+        tensors: The batch that is inferred, `[B, 3, H, W]` float32.
+        threads: Of the runtime.
+    """
+
+    runtime: str
+    tensors: npt.NDArray[np.float32]
+    threads: int | None
+
+    def time(self, contenders: Mapping[str, tuple[Path, Precision]]) -> Turns:
+        """Times contenders in turns.
+
+        Args:
+            contenders: For each name a file, and the precision that the runtime is asked for.
+
+        Raises:
+            RuntimeFailureError: The runtime refuses one.
+        """
+        with ExitStack() as stack:
+            calls = {}
+            for name, (path, asked) in contenders.items():
+                options = RuntimeOptions(precision=asked, threads=self.threads)
+                runtime = stack.enter_context(open_runtime(path, self.runtime, options))
+                infer = infer_with(runtime, runtime.spec)
+                calls[name] = lambda infer=infer: infer(self.tensors)
+            return take_turns(calls, least_rounds=LEAST_ROUNDS, settling_calls=SETTLING_CALLS)
+
+
+def is_rival(row: Attempt, fp32: Attempt, *, images: int, limits: Limits) -> bool:
+    """Whether a candidate has to beat the source in one of its precisions: where the source holds its gate there.
+
+    That is what the user has without a new file, bf16 beside a bf16 file too. A single lost answer is forgiven where
+    the images are so few that it exceeds the gate: it does not take the fastest rival out of the race.
+
+    Args:
+        row: The source in that precision.
+        fp32: The source in fp32, which is there whatever happens.
+        images: How many the accuracy was judged on.
+        limits: What has to hold.
+    """
+    if row.passed or row.asked == "fp32":
+        return True
+    if fp32.top1 is not None and row.top1 is not None:
+        lost, allowed = fp32.top1 - row.top1, limits.max_drop
+    else:
+        lost, allowed = 1 - row.agreement, 1 - limits.min_agreement
+    return allowed > 0 and lost * images <= max(allowed * images, 1) + 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """How fast a candidate is beside the rival that it is least ahead of.
+
+    Attributes:
+        latency_ms: Median of its times.
+        speedup: Times faster: median over the rounds.
+        low: The first quartile of that, the lowest over all rivals.
+        rival: Which.
+    """
+
+    latency_ms: float
+    speedup: float
+    low: float
+    rival: str
+
+    @classmethod
+    def of(cls, turns: Turns, candidate: str, rivals: Iterable[str]) -> Speed:
+        """Reads it from what was timed."""
+        ratios = {rival: turns.speedup(candidate, rival) for rival in rivals}
+        rival = min(ratios, key=lambda name: ratios[name][1])
+        return cls(
+            latency_ms=turns.median_ms(candidate),
+            speedup=ratios[rival][1],
+            low=min(low for low, _, _ in ratios.values()),
+            rival=rival,
+        )
+
+    def refusal(self, least: float) -> str:
+        """Why it is not fast enough, or nothing.
+
+        Args:
+            least: What the median has to reach. The first quartile has to be above 1 whatever it is: what is faster in
+                some rounds and slower in others was lucky.
+        """
+        if self.speedup < least:
+            return f"{self.speedup:.2f} times as fast as the {self.rival}, {least:g} asked for"
+        if self.low <= 1:
+            return f"{self.speedup:.2f} times as fast, but {self.low:.2f} in the first quartile: within the noise"
+        return ""
