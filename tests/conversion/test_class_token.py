@@ -9,7 +9,8 @@ import pytest
 import timm
 import torch
 
-from tests.conftest import ARCHITECTURE, MODEL_KWARGS, tiny_model, tiny_spec
+from tests.conftest import MODEL_KWARGS, tiny_model, tiny_spec
+from tests.small import ARCHITECTURE
 from vitrify.conversion import EXPORTERS, simplify
 from vitrify.conversion.class_token import keep_class_token
 from vitrify.graphs import copy_of

@@ -18,7 +18,7 @@ def tensor(name: str, **kind: str) -> dict[str, Any]:
 OLD = {  # TensorRT 8 to 10: one field, and the flat list of bindings
     "Layers": [
         {
-            "Name": "Reformatting CopyNode for Input Tensor 0",
+            "Name": "Reformatting CopyNode for Input Tensor 0 to patch_embed.proj/Conv_1",
             "LayerType": "Reformat",
             "Inputs": [tensor("image", **{"Format/Datatype": "Row major linear FP32"})],
             "Outputs": [tensor("copy", **{"Format/Datatype": "Row major linear FP16 format (kLINEAR)"})],

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from vitrify.cli.console import TerminalProgress, err, out, print_json
-from vitrify.cli.options import JsonFlag
+from vitrify.cli.options import JsonFlag, require_picture
 
 
 def bench(
@@ -59,8 +59,7 @@ def bench(
     from vitrify.cli.bench_tables import bench_tables, comparison_tables
     from vitrify.errors import OptionError
 
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise OptionError("the picture is a PNG", got=plot, expected="a name ending in .png")
+    require_picture(plot, "the picture")
     if "-" in images:
         raise OptionError("bench reads no standard input", expected="--images with files, folders or globs")
     earlier = read_report(compare) if compare is not None else None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,9 +21,18 @@ T = TypeVar("T")
 BAR_DELAY_S = 1.0
 """Work that is done sooner shows no bar."""
 
-# File and class names are the user's: never read as markup.
-out = Console(highlight=False, markup=False)
-err = Console(stderr=True, highlight=False, markup=False)
+PIPE_WIDTH = 160
+"""Columns where nobody's terminal says how many there are: in a file or a pipe, rich would cut tables at 80."""
+
+
+def _console(stream: TextIO, *, stderr: bool) -> Console:
+    told = stream.isatty() or "COLUMNS" in os.environ
+    # File and class names are the user's: never read as markup.
+    return Console(stderr=stderr, highlight=False, markup=False, width=None if told else PIPE_WIDTH)
+
+
+out = _console(sys.stdout, stderr=False)
+err = _console(sys.stderr, stderr=True)
 
 
 class TerminalProgress:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from vitrify.cli.console import TerminalProgress, out, print_json
-from vitrify.cli.options import JsonFlag
+from vitrify.cli.options import JsonFlag, require_picture
 from vitrify.cli.tables import evaluation_tables
 
 
@@ -48,8 +48,7 @@ def evaluate(
 
     if min_top1 is not None and not 0 <= min_top1 <= 1:
         raise OptionError("--min-top1 is out of range", got=min_top1, expected="0 to 1, such as 0.97")
-    if confusion is not None and confusion.suffix.lower() != ".png":
-        raise OptionError("the confusion matrix is a PNG", got=confusion, expected="a name ending in .png")
+    require_picture(confusion, "the confusion matrix")
     with Classifier(
         artifact, runtime=runtime, precision=precision, batch_size=batch_size, threads=threads
     ) as classifier:

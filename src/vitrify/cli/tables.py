@@ -76,7 +76,7 @@ def search_table(search: PrecisionSearch) -> Table:
     return made
 
 
-def drift_tables(report: LayerReport) -> Iterable[Table]:
+def drift_tables(report: LayerReport) -> Iterable[Table | Text]:
     """Each part of the network in a row, one table for each runtime and kind of input."""
     for run in report.comparisons:
         numbers = ("relative", "dB", "growth", "max", "mean", "largest", "worst at")
@@ -87,8 +87,11 @@ def drift_tables(report: LayerReport) -> Iterable[Table]:
         rows = table("part", *numbers, "", title=title, right=numbers)
         rows.columns[0].no_wrap = True
         for part in run.parts:
-            rows.add_row(part.part, *_drift_cells(part), _drift_words(part, run))
+            rows.add_row(part.part, *_drift_cells(part), _drift_verdict(part, run))
         yield rows
+        for part in run.parts:
+            if hints := _drift_hints(part):
+                yield Text(f" {part.part}: {hints}", style="yellow")
 
 
 def _drift_cells(part: PartDrift) -> tuple[str, ...]:
@@ -103,17 +106,21 @@ def _drift_cells(part: PartDrift) -> tuple[str, ...]:
     )
 
 
-def _drift_words(part: PartDrift, run: LayerComparison, *, outlier_share: float = 0.5) -> Text:
+def _drift_verdict(part: PartDrift, run: LayerComparison) -> Text:
     words = Text()
     if not part.passed:
         first = part.part == run.first
         words.append("FIRST, " if first else "", style="bold red").append(part.not_finite or "out", style="red")
+    return words
+
+
+def _drift_hints(part: PartDrift, *, outlier_share: float = 0.5) -> str:
     hints = ["near fp16's limit"] if part.near_fp16_limit else []
     if len(part.shape) > 1 and part.worst_channel_share > outlier_share:
-        hints.append(f"channel {part.worst_channel} makes {part.worst_channel_share:.0%}")
+        hints.append(f"channel {part.worst_channel} makes {part.worst_channel_share:.0%} of the error")
     if part.worst_token is not None and part.worst_token_share > outlier_share:
-        hints.append(f"token {part.worst_token} makes {part.worst_token_share:.0%}")
-    return words.append(("; " if words else "") + "; ".join(hints) if hints else "", style="yellow")
+        hints.append(f"token {part.worst_token} makes {part.worst_token_share:.0%} of the error")
+    return "; ".join(hints)
 
 
 def side_by_side_table(answers: SideBySide) -> Table:

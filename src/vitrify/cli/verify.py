@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from vitrify.cli.console import TerminalProgress, out, print_json
-from vitrify.cli.options import JsonFlag
+from vitrify.cli.options import JsonFlag, require_picture
 from vitrify.cli.tables import drift_tables, verification_table
 
 if TYPE_CHECKING:
@@ -122,8 +122,7 @@ def _check_options(
     for name, value in given.items():
         if value and not layers:
             raise OptionError(f"{name} belongs to the comparison block by block", hint="add --layers")
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise OptionError("the picture of the drift is a PNG", got=plot, expected="a name ending in .png")
+    require_picture(plot, "the picture of the drift")
     if max_images is not None and max_images < 1:
         raise OptionError("--max-images is not positive", got=max_images, expected="1 or more")
 

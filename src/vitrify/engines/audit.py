@@ -224,8 +224,8 @@ def _from_line(line: str) -> AuditedLayer:
 def _layer(name: str, kind: str, *, reads: Iterable[str], writes: Iterable[str], onnx: tuple[str, ...]) -> AuditedLayer:
     read, written = (tuple(sorted(set(found) - {""})) for found in (reads, writes))
     by_kind = any(word in kind.lower() for word in _MATRIX_KINDS)
-    # A kgen is generated pointwise code; it may bear the name of the product that it prepares.
-    by_name = kind.lower() != "kgen" and _MATRIX_NAMES.search(name) is not None
+    # Generated pointwise code (kgen) and a copy into another layout may bear the name of the product they prepare.
+    by_name = kind.lower() not in ("kgen", "reformat") and _MATRIX_NAMES.search(name) is not None
     seen = bool(read) and not _is_opaque(kind, name)
     matrix = seen and (by_kind or by_name or _ATTENTION.search(name) is not None)
     return AuditedLayer(name=name, kind=kind, reads=read, writes=written, matrix=matrix, onnx=onnx)

@@ -1,0 +1,53 @@
+"""What is printed where nobody's terminal says how wide it is, and pictures that cannot be drawn."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitrify.cli.app import run
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["bench", "missing.onnx", "--plot", "bench.png"],
+        ["verify", "missing.onnx", "--layers", "--plot", "drift.png"],
+        ["eval", "missing.onnx", "missing", "--confusion", "confusion.png"],
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find = importlib.util.find_spec
+
+    def without_matplotlib(name: str, *rest: Any) -> Any:
+        return None if name == "matplotlib" else find(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without_matplotlib)
+    assert run(command) == 2
+    told = capsys.readouterr().err
+    assert "matplotlib is not installed" in told
+    assert 'pip install "vitrify[train]"' in told
+    assert "missing.onnx" not in told, "the artifact was looked for first"
+
+
+@pytest.mark.parametrize(("columns", "whole"), [(None, True), ("80", False)])
+def test_a_table_in_a_pipe_is_not_cut_at_80_columns(
+    artifact: Path, tmp_path: Path, columns: str | None, whole: bool
+) -> None:
+    """The name is 100 characters long: on 80 columns it has to break."""
+    name = "n" * 95 + ".onnx"
+    (tmp_path / name).write_bytes(artifact.read_bytes())
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    if columns is not None:
+        environment["COLUMNS"] = columns
+    command = [sys.executable, "-m", "vitrify", "bench", name, "--rounds", "1", "--batch", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=True)
+    assert (name in done.stdout) == whole
