@@ -33,7 +33,7 @@ Manifest manifest_of(const Value& value) {
       value,
       {"onnx", "onnx_sha256", "plan_sha256", "plan_bytes", "spec", "flavour", "tensorrt", "versions", "gpu",
        "compute_capabilities", "precision", "config", "pinned", "date", "build_seconds", "audit"},
-      {"version", "verification"});
+      {"version", "verification", "races"});
   Manifest manifest;
   manifest.plan_sha256 = fields["plan_sha256"].text();
   manifest.plan_bytes = static_cast<std::uint64_t>(fields["plan_bytes"].whole(0, INT64_MAX));

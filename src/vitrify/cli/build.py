@@ -19,7 +19,7 @@ def _refuse_beside_rebuild(arguments: ArgumentCollection) -> None:
         raise OptionError(
             "--rebuild takes the options and the engine's name from the manifest",
             got=", ".join(others),
-            expected="--rebuild alone, or with --images, --max-images or --json",
+            expected="--rebuild alone, or with --images, --max-images, --faster-than, --min-speedup or --json",
             hint="leave them out, or build from the ONNX file: vitrify build MODEL.onnx -o MODEL.engine",
         )
 
@@ -47,6 +47,8 @@ def build(
     tactic_sources: Annotated[tuple[str, ...], _HOW] = (),
     images: tuple[str, ...] = (),
     max_images: int = 256,
+    faster_than: Path | None = None,
+    min_speedup: float = 1.05,
     json: JsonFlag = False,
 ) -> int:
     """Build a TensorRT engine from an ONNX file, with a manifest beside it.
@@ -55,6 +57,8 @@ def build(
     the ONNX file's answers. TensorRT-RTX compiles for GPUs that are not here; `vitrify verify` on the target compares.
 
     Example: `vitrify build flowers.onnx -o flowers.engine --tensorrt rtx --compute-capability 8.9`
+
+    Example: `vitrify build flowers.int8.onnx -o flowers.int8.engine --faster-than flowers.fp16.engine`
 
     Args:
         model: An ONNX file; with --rebuild, an engine.
@@ -76,15 +80,21 @@ def build(
         tactic_sources: Libraries that kernels may come from, such as CUBLAS_LT.
         images: Real images to compare on: files, folders or globs.
         max_images: Of those, compare on at most this many, evenly spread.
+        faster_than: An engine of the same model that the new one has to outrun on this GPU, at the batch sizes it is
+            tuned for; else nothing is written and the exit code is 1.
+        min_speedup: Least speedup over that engine.
         json: Print the result as JSON on stdout.
     """
     from vitrify.classifier import expand_sources, pick_evenly
     from vitrify.engines import BuildConfig, Profile
     from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
+    from vitrify.workflows.engine_race import Rival
+
+    rival = None if faster_than is None else Rival(path=faster_than, min_speedup=min_speedup)
 
     progress, chosen = TerminalProgress(), pick_evenly(expand_sources(images), max_images)
     if rebuild:
-        result = engine_from_manifest(model, images=chosen, progress=progress)
+        result = engine_from_manifest(model, images=chosen, rival=rival, progress=progress)
     elif output is None:
         raise OptionError("vitrify build needs the engine's name", expected="-o MODEL.engine")
     else:
@@ -102,13 +112,18 @@ def build(
             compute_capabilities=compute_capability,
             tactic_sources=tactic_sources,
         )
-        result = engine_from_onnx(model, output, config=config, images=chosen, progress=progress)
+        result = engine_from_onnx(model, output, config=config, images=chosen, rival=rival, progress=progress)
     if json:
         print_json(result)
         return 0
     out.print(engine_table(result.manifest, title=str(result.path)))
     if result.manifest.verification is not None:
         out.print(verification_table(result.manifest.verification))
+    for won in result.manifest.races:
+        out.print(
+            f"batch {won.batch}: {won.latency_ms:.3g} ms, {won.speedup:.2f} times as fast as {won.rival} "
+            f"({won.speedup_low:.2f} in the first quartile)"
+        )
     for note in result.notes:
         out.print(f"note: {note}")
     out.print(

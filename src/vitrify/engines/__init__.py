@@ -8,7 +8,7 @@ from vitrify.engines.building import BuiltPlan, build_plan
 from vitrify.engines.config import BuildConfig, HardwareCompatibility, PrecisionChoice, Profile
 from vitrify.engines.device import gpu_or_none, require_gpu
 from vitrify.engines.gpu import Gpu
-from vitrify.engines.manifest import Manifest, manifest_path, read_manifest, require_fit, require_intact
+from vitrify.engines.manifest import Manifest, Race, manifest_path, read_manifest, require_fit, require_intact
 from vitrify.engines.releases import FlavourChoice, Release, TensorRt, installed, load_tensorrt
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Gpu",
     "HardwareCompatibility",
     "Manifest",
+    "Race",
     "PrecisionChoice",
     "Profile",
     "Release",

@@ -26,6 +26,27 @@ MANIFEST_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
+class Race:
+    """An engine and another one in turns on its GPU, arrays of the host in and out.
+
+    Attributes:
+        rival: The other engine's file name.
+        rival_sha256: Of the other plan.
+        batch: Images in one inference.
+        latency_ms: Median of the engine's times.
+        speedup: Times faster than the rival: median over the rounds.
+        speedup_low: The first quartile of that.
+    """
+
+    rival: str
+    rival_sha256: str
+    batch: int
+    latency_ms: float
+    speedup: float
+    speedup_low: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Where a plan comes from, where it may run, and what was measured of it.
 
@@ -48,6 +69,7 @@ class Manifest:
         build_seconds: What the build took.
         audit: What the build gave.
         verification: What was measured on the GPU; absent where there was none.
+        races: What it outran when it was built, for each batch size.
     """
 
     version: int = MANIFEST_VERSION
@@ -68,6 +90,7 @@ class Manifest:
     build_seconds: float
     audit: Audit
     verification: Verification | None = None
+    races: tuple[Race, ...] = ()
 
     @property
     def product(self) -> str:

@@ -7,9 +7,10 @@ import datetime
 import hashlib
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,9 @@ from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import runtimes_for
 from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision, Verification, golden_recipe_batch, read_spec
 from vitrify.verify import require_passed, verify_artifact
+from vitrify.workflows.engine_race import Rival, batches_to_race, race
+
+T = TypeVar("T")
 
 _NEXT: dict[Precision, dict[Precision, str]] = {
     "fp16": {"bf16": "bf16, whose range is fp32's", "fp32": "fp32"},
@@ -71,6 +75,7 @@ def engine_from_onnx(
     *,
     config: BuildConfig | None = None,
     images: Sequence[ImageSource] = (),
+    rival: Rival | None = None,
     progress: Progress = SILENT,
 ) -> BuildResult:
     """Builds an engine, audits it, compares it with its source on this GPU, and only then lets it appear.
@@ -83,6 +88,7 @@ def engine_from_onnx(
         output: The plan: `.engine` or `.plan`.
         config: How to build.
         images: Real images to compare on.
+        rival: An engine that it has to outrun on this GPU.
         progress: Told of each step.
 
     Raises:
@@ -91,7 +97,8 @@ def engine_from_onnx(
         MissingExtraError: TensorRT or cuda-bindings is not installed.
         DeviceError: A GPU is needed and there is none, or its memory does not suffice.
         BuildError: TensorRT refuses the graph.
-        GateError: The engine is not what was asked for, or does not give its source's answers; nothing was written.
+        GateError: The engine is not what was asked for, does not give its source's answers, or is no faster than its
+            rival; nothing was written.
         StorageError: A file cannot be written; what stood there is still there.
     """
     onnx, output, config = Path(onnx), Path(output), config or BuildConfig()
@@ -109,6 +116,7 @@ def engine_from_onnx(
     # TensorRT itself times kernels on a GPU: why there is none has to be said before a graph is read. TensorRT-RTX
     # compiles for GPUs that are named.
     gpu = require_gpu() if trt.release.flavour == "full" else gpu_or_none()
+    raced_at = batches_to_race(rival, config, spec, gpu)
     graph, typed = graph_for_engine(
         content,
         spec,
@@ -138,6 +146,10 @@ def engine_from_onnx(
         if _runs_here(built, trt, gpu):
             record = _verified(plan_file, manifest, trt, onnx, images=images, progress=progress)
             manifest = dataclasses.replace(manifest, verification=record)
+            if rival is not None:
+                progress.say(f"racing {rival.path}")
+                races = _beside(plan_file, manifest, lambda: race(plan_file, rival, raced_at, spec))
+                manifest = dataclasses.replace(manifest, races=races)
         else:
             notes.append(f"not compared with its source, which needs the GPU: there, run vitrify verify {output}")
         manifest_file.write_text(manifest.to_json(), encoding="utf-8")
@@ -145,7 +157,11 @@ def engine_from_onnx(
 
 
 def engine_from_manifest(
-    plan: str | os.PathLike[str], *, images: Sequence[ImageSource] = (), progress: Progress = SILENT
+    plan: str | os.PathLike[str],
+    *,
+    images: Sequence[ImageSource] = (),
+    rival: Rival | None = None,
+    progress: Progress = SILENT,
 ) -> BuildResult:
     """Builds an engine again for this machine, from the ONNX file and with the options that its manifest names.
 
@@ -166,7 +182,7 @@ def engine_from_manifest(
     config, gpu = manifest.config, gpu_or_none()
     if gpu is not None and gpu.compute_capability not in config.compute_capabilities:
         config = dataclasses.replace(config, compute_capabilities=())  # those of another machine
-    return engine_from_onnx(onnx, plan, config=config, images=images, progress=progress)
+    return engine_from_onnx(onnx, plan, config=config, images=images, rival=rival, progress=progress)
 
 
 def _read(onnx: Path) -> tuple[bytes, ModelSpec]:
@@ -231,21 +247,30 @@ def _verified(
     progress: Progress,
 ) -> Verification:
     """Runs the plan through the runtime that will run it later, against its source."""
-    beside = manifest_path(plan)
-    try:
-        beside.write_text(manifest.to_json(), encoding="utf-8")
-        reference = _reference(onnx)
-        if reference is None:
-            progress.say("no ONNX runtime is installed: comparing golden vectors alone")
-        verification = verify_artifact(
+    reference = _reference(onnx)
+    if reference is None:
+        progress.say("no ONNX runtime is installed: comparing golden vectors alone")
+    verification = _beside(
+        plan,
+        manifest,
+        lambda: verify_artifact(
             plan, reference=reference, images=images if reference else (), runtime="tensorrt", progress=progress
-        )
-    finally:
-        beside.unlink(missing_ok=True)
+        ),
+    )
     if reference is not None and sha256_of(onnx) != manifest.onnx_sha256:
         raise ArtifactError(f"{onnx} changed while its engine was built", hint="run the same command again")
     require_passed(verification.checks, "the engine", hint=_advice(manifest, trt))
     return verification
+
+
+def _beside(plan: Path, manifest: Manifest, use: Callable[[], T]) -> T:
+    """Runs something that opens the plan, which takes a manifest beside it."""
+    beside = manifest_path(plan)
+    try:
+        beside.write_text(manifest.to_json(), encoding="utf-8")
+        return use()
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _reference(onnx: Path) -> Path | None:
