@@ -10,6 +10,7 @@ from jsonschema import validate
 
 from vitrify.bench import Peaks, read_report, report_schema, running
 from vitrify.cli.app import INTERRUPTED, run
+from vitrify.cli.bench_tables import _number
 
 Captured = pytest.CaptureFixture[str]
 FAST = ["--batch", "1", "--rounds", "5", "--runtime", "onnxruntime"]
@@ -76,3 +77,10 @@ def test_ctrl_c_leaves_nothing(artifact: Path, tmp_path: Path, monkeypatch: pyte
         run(["bench", str(artifact), *FAST, "--output", str(output), "--plot", str(tmp_path / "p.png")]) == INTERRUPTED
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(0.02434, "0.0243"), (3.4567, "3.46"), (99.96, "100"), (3021.4, "3021"), (37770.0, "37770")]
+)
+def test_numbers_are_never_in_powers_of_ten(value: float, told: str) -> None:
+    assert _number(value) == told

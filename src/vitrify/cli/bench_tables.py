@@ -62,16 +62,21 @@ def _race(rows: list[Row], batch: int, places: dict[str, int]) -> Table:
         if timing is not None:
             low, middle, high = timing.times_as_fast
             times = (
-                f"{timing.median_ms:.3g}",
-                "-".join(f"{value:.3g}" for value in timing.quartiles_ms),
-                f"{timing.p90_ms:.3g}",
-                f"{timing.p99_ms:.3g}",
-                f"{timing.images_per_s:.4g}",
+                _number(timing.median_ms),
+                "-".join(map(_number, timing.quartiles_ms)),
+                _number(timing.p90_ms),
+                _number(timing.p99_ms),
+                _number(timing.images_per_s),
                 "1" if timing.compared_to == row.name else f"{middle:.2f} ({low:.2f}-{high:.2f})",
             )
         errors = (f"{check.max_relative_error:.1g}", f"{100 * check.top1_agreement:.4g}%") if check else ("", "")
         made.add_row(str(places[row.name]), *times, *errors)
     return made
+
+
+def _number(value: float) -> str:
+    """Three digits, or all of those before the point: never `3.02e+03`."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _contenders(report: BenchReport, places: dict[str, int]) -> Table:
@@ -86,7 +91,7 @@ def _contenders(report: BenchReport, places: dict[str, int]) -> Table:
 
 def _costs(report: BenchReport, places: dict[str, int]) -> Table:
     numbers: tuple[str, ...]
-    numbers = ("#", "batch", "load ms", "first ms", "peak MB", "libraries MB", "GPU MB", "of fp32 peak", "of GB/s")
+    numbers = ("#", "batch", "load ms", "first ms", "peak MB", "libs MB", "GPU MB", "of fp32 peak", "of GB/s")
     if not (on_gpu := any(row.load is not None and row.load.device_bytes is not None for row in report.rows)):
         numbers = tuple(name for name in numbers if name != "GPU MB")
     made = table(*numbers, title="memory and loading, each in a process of its own; shares of peaks", right=numbers)
@@ -96,7 +101,7 @@ def _costs(report: BenchReport, places: dict[str, int]) -> Table:
         if load is not None:
             cells = (
                 f"{load.load_ms:.0f}",
-                f"{load.first_inference_ms:.3g}",
+                _number(load.first_inference_ms),
                 f"{load.peak_bytes / _MB:.0f}",
                 f"{load.base_bytes / _MB:.0f}",
                 *([f"{load.device_bytes / _MB:.0f}" if load.device_bytes is not None else ""] if on_gpu else []),
@@ -107,12 +112,12 @@ def _costs(report: BenchReport, places: dict[str, int]) -> Table:
 
 
 def _stages(report: BenchReport, places: dict[str, int]) -> Table:
-    numbers = ("#", "pixels", "read", "decode+resize+norm", "(decode alone)", "inference", "post", "total")
+    numbers = ("#", "pixels", "read", "preprocess", "(decode alone)", "inference", "post", "total")
     title = f"from a file to a label, ms, batch 1, medians of {report.stages[0].images} images"
     made = table(*numbers, title=title, right=numbers)
     for row in report.stages:
         values = (row.read_ms, row.preprocess_ms, row.decode_alone_ms, row.inference_ms, row.post_ms, row.total_ms)
-        cells = [f"{value:.3g}" for value in values]
+        cells = [_number(value) for value in values]
         cells[2] = f"({cells[2]})"
         made.add_row(str(places[row.name]), row.pixels.upper(), *cells)
     return made
