@@ -49,3 +49,19 @@ def artifact(name: str) -> Path:
     save_checkpoint(path.with_suffix(".safetensors"), model, spec)
     onnx_from_checkpoint(path.with_suffix(".safetensors"), path)
     return path
+
+
+def plain_export(path: Path) -> Path:
+    """What people without vitrify run: the same weights by `torch.onnx.export` (dynamo), simplified by onnxslim."""
+    import onnx
+    import onnxslim
+
+    from vitrify.checkpoints import load_checkpoint
+    from vitrify.conversion import EXPORTERS, OPSET
+    from vitrify.spec import read_spec
+
+    made = path.with_suffix(".plain.onnx")
+    if not made.exists():
+        model = load_checkpoint(path.with_suffix(".safetensors")).model.eval()
+        onnx.save(onnxslim.slim(EXPORTERS["dynamo"](model, read_spec(path), OPSET)), made)
+    return made

@@ -4,10 +4,11 @@
     .venv/bin/python benchmarks/pipeline.py --rounds 3        a try, which writes no results
 
 Every contender opens the file, prepares it as ViT-B/16's evaluation transform says, infers in fp32 (or in bf16 or int8
-where its name says so) and names the best class. Peers named timm prepare with timm's transform on Pillow's pixels;
-optimum with an image processor of transformers that is told the same sizes. Answers are compared with PyTorch eager's
-logits before anything is timed; then all take turns, those in processes of their own by their own clocks. What a peer
-does otherwise, its row says; `pipeline_peers.py` says how it is run.
+where its name says so) and names the best class. Peers run the graph of `torch.onnx.export` and onnxslim. Those named
+timm prepare with timm's transform on Pillow's pixels, optimum with an image processor of transformers that is told the
+same sizes. Answers are compared with PyTorch eager's logits before anything is timed; then all take turns, those in
+processes of their own by their own clocks. What a peer does otherwise, its row says; `pipeline_peers.py` says how it is
+run.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 from foreign_forms import hugging_face_folder
 from harness import cores, environment, versions_in, write_results
-from models import FOLDER, artifact
+from models import FOLDER, artifact, plain_export
 from PIL import Image
 from pipeline_peers import (
     BenchmarkApp,
@@ -82,12 +83,13 @@ def answers() -> dict[str, Answer | str]:
     path = artifact("ViT-B/16 at 224")
     model = load_checkpoint(path.with_suffix(".safetensors")).model.eval()
     compiled = torch.compile(model)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    plain = str(plain_export(path))
+    session = onnxruntime.InferenceSession(plain, providers=["CPUExecutionProvider"])
     core = openvino.Core()
     hints = {"fp32": "f32", "bf16": "bf16"}
     precisions = [name for name in hints if name == "fp32" or has_native_bf16()]
     fp32 = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    network = core.compile_model(str(path), "CPU", fp32)
+    network = core.compile_model(plain, "CPU", fp32)
     transform = timm_transform()
 
     def pillow(file: Path) -> Any:
@@ -164,7 +166,7 @@ def others() -> dict[str, Contender | str]:
         "optimum": lambda: Optimum(hugging_face_folder(path), fast=False),
         "optimum, fast processor": lambda: Optimum(hugging_face_folder(path), fast=True),
         "vit.cpp": lambda: VitCpp(path, *picture_as_it_is(path)),
-        "benchmark_app": lambda: BenchmarkApp(path, SIDE),
+        "benchmark_app": lambda: BenchmarkApp(plain_export(path), SIDE),
     }
     made: dict[str, Contender | str] = {}
     for name, make in makers.items():
