@@ -27,6 +27,13 @@ constexpr int kEdge = 32;
 // Rows that are decoded before any is used. What was stored a moment ago is slow to load in other widths.
 constexpr std::size_t kRows = 8;
 
+// What the parts of decoding take, in nanoseconds: measured on an AMD EPYC with AVX-512, over qualities, samplings and
+// scales. Mostly it is their ratio that counts, which says where to part an image among threads.
+constexpr double kBitNs = 0.9;      // of Huffman codes
+constexpr double kStoredNs = 0.35;  // for each sample that is stored, its coefficient
+constexpr double kSampleNs = 0.3;   // for each sample that comes out, its transform
+constexpr double kPixelNs = 1.2;    // upsampling, colours, and the resize that follows
+
 // A progressive file can hold thousands of scans of a few bytes, each of which passes over the whole image. libjpeg's
 // own script has 10, encoders that search for the best one a few dozen; djpeg's -maxscans exists for the same reason.
 constexpr int kMaxScans = 100;
@@ -90,10 +97,13 @@ class JpegReader final : public Reader {
 
   [[nodiscard]] bool is_plain_jpeg() const override;
   Size scale_towards(Size target) override;
-  void read(Range columns, Range rows, const RowSink& sink) override;
+  void read_rows(Range columns, Range rows, const RowSink& sink) override;
+  void finish() override;
+  [[nodiscard]] std::unique_ptr<Reader> again() const override;
+  [[nodiscard]] RowCost row_cost(Range columns) const override;
 
  private:
-  void open(const DecodeLimits& limits);
+  void open();
   void find_orientation();
 
   // Runs calls into libjpeg, whose errors come back by longjmp: `calls` must own nothing that needs destroying.
@@ -110,12 +120,13 @@ class JpegReader final : public Reader {
   ErrorManager errors_{};
   const std::uint8_t* data_;
   std::size_t bytes_;
+  DecodeLimits limits_;
 };
 
 JpegReader::JpegReader(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits)
-    : data_(data), bytes_(size) {
+    : data_(data), bytes_(size), limits_(limits) {
   try {
-    open(limits);
+    open();
   } catch (...) {
     jpeg_destroy_decompress(&info_);  // a constructor that throws has no destructor
     throw;
@@ -124,7 +135,7 @@ JpegReader::JpegReader(const std::uint8_t* data, std::size_t size, const DecodeL
 
 JpegReader::~JpegReader() { jpeg_destroy_decompress(&info_); }
 
-void JpegReader::open(const DecodeLimits& limits) {
+void JpegReader::open() {
   info_.err = jpeg_std_error(&errors_.base);
   info_.err->error_exit = on_error;
   info_.err->emit_message = on_message;
@@ -137,7 +148,7 @@ void JpegReader::open(const DecodeLimits& limits) {
     jpeg_save_markers(&info_, kExifMarker, 0xFFFF);
     jpeg_read_header(&info_, TRUE);
   });
-  check_dimensions(info_.image_width, info_.image_height, bytes_, limits);
+  check_dimensions(info_.image_width, info_.image_height, bytes_, limits_);
   const int components = info_.num_components;
   if (components != 1 && components != 3 && components != 4) {
     throw unsupported(Format::jpeg, std::to_string(components) + " components are neither grey, RGB nor CMYK");
@@ -190,7 +201,7 @@ Size JpegReader::scale_towards(Size target) {
   return {static_cast<int>(info_.output_width), static_cast<int>(info_.output_height)};
 }
 
-void JpegReader::read(Range columns, Range rows, const RowSink& sink) {
+void JpegReader::read_rows(Range columns, Range rows, const RowSink& sink) {
   JDIMENSION offset = 0;
   guarded([&] {
     jpeg_start_decompress(&info_);
@@ -234,7 +245,10 @@ void JpegReader::read(Range columns, Range rows, const RowSink& sink) {
       sink(channels == 4 ? rgb.data() : row[i], static_cast<int>(offset));
     }
   }
-  const JDIMENSION left = info_.output_height - static_cast<JDIMENSION>(rows.end);
+}
+
+void JpegReader::finish() {
+  const JDIMENSION left = info_.output_height - info_.output_scanline;
   if (left == 0) {
     // Looks for the end: it may be missing, but no marker before it may be one that JPEG does not have.
     errors_.pixels_missing = false;
@@ -242,10 +256,43 @@ void JpegReader::read(Range columns, Range rows, const RowSink& sink) {
     return;
   }
   if (!ends_properly(data_, bytes_)) {
-    // Nobody needs these rows, but a truncated file is an error wherever the crop lies.
-    guarded([&] { jpeg_skip_scanlines(&info_, left); });
+    // Nobody needs these rows, but a truncated file is an error wherever the crop lies. libjpeg does not look at the
+    // data of rows that it skips up to the last one, so that one is decoded.
+    std::vector<std::uint8_t> line(info_.output_width * static_cast<std::size_t>(info_.output_components));
+    JSAMPROW row = line.data();
+    guarded([&] {
+      if (left > 1) {
+        jpeg_skip_scanlines(&info_, left - 1);
+      }
+      jpeg_read_scanlines(&info_, &row, 1);
+    });
   }
   guarded([&] { jpeg_abort_decompress(&info_); });
+}
+
+std::unique_ptr<Reader> JpegReader::again() const {
+  auto other = std::make_unique<JpegReader>(data_, bytes_, limits_);
+  other->info_.scale_num = info_.scale_num;
+  other->info_.scale_denom = info_.scale_denom;
+  return other;
+}
+
+RowCost JpegReader::row_cost(Range columns) const {
+  // Where the header tells of one scan of Huffman codes, rows that are skipped are neither transformed nor stored.
+  // Where there are more, all of them are read before the first row is.
+  const bool one_scan = info_.comps_in_scan == info_.num_components && info_.Ss == 0 && info_.Se == DCTSIZE2 - 1;
+  if (!one_scan || info_.progressive_mode || info_.arith_code) {
+    return {};
+  }
+  double samples = 0;  // for each pixel
+  for (int i = 0; i < info_.num_components; ++i) {
+    samples += info_.comp_info[i].h_samp_factor * info_.comp_info[i].v_samp_factor;
+  }
+  samples /= info_.max_h_samp_factor * info_.max_v_samp_factor;
+  const double scale = static_cast<double>(info_.scale_denom) / info_.scale_num;
+  const double entropy = kBitNs * 8 * static_cast<double>(bytes_) * scale / info_.image_height;
+  const double pixel = samples * (kStoredNs * scale * scale + kSampleNs) + kPixelNs;
+  return {entropy + pixel * columns.size(), entropy};
 }
 
 }  // namespace
