@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "jpeg.hpp"
 #include "make_jpeg.hpp"
 #include "pipeline.hpp"
 #include "reader.hpp"
@@ -95,9 +96,9 @@ Request request_of(Random& random) {
 }
 
 // The requested window, by as many readers as there are shares of its rows.
-Bytes resized(const Bytes& data, const Request& request, pixels::Workers& workers,
+Bytes resized(const Bytes& data, const Request& request, pixels::JpegSkipping skipping, pixels::Workers& workers,
               const std::function<std::vector<Range>(Range rows)>& shares_of) {
-  const auto reader = pixels::open(data.data(), data.size(), {});
+  const auto reader = pixels::open_jpeg(data.data(), data.size(), {}, skipping);
   const Size from = request.fast ? reader->scale_towards(request.resized) : reader->size();
   pixels::Pipeline pipeline(from, request.resized, request.columns, request.rows, request.filter);
   pixels::read_shares(
@@ -123,13 +124,19 @@ bool can_be_shared(const Bytes& data) {
 
 void test_request(const Bytes& data, const Request& request, Random& random, pixels::Workers& workers,
                   const std::string& what) {
-  const Outcome alone =
-      outcome_of([&] { return resized(data, request, workers, [](Range rows) { return std::vector<Range>{rows}; }); });
+  using pixels::JpegSkipping;
+  const auto one = [](Range rows) { return std::vector<Range>{rows}; };
+  const Outcome alone = outcome_of([&] { return resized(data, request, JpegSkipping::libjpeg, workers, one); });
+  const auto compare = [&](const Outcome& other, const std::string& how) {
+    CHECK(other == alone,
+          what + how + ": " + (other.error == alone.error ? "other bytes" : other.error + " for " + alone.error));
+  };
+  compare(outcome_of([&] { return resized(data, request, JpegSkipping::walk, workers, one); }), " walked");
   for (int count = 2; count <= 5; ++count) {
-    const Outcome shared = outcome_of(
-        [&] { return resized(data, request, workers, [&](Range rows) { return random.shares(rows, count); }); });
-    CHECK(shared == alone, what + " in " + std::to_string(count) + " shares: " +
-                               (shared.error == alone.error ? "other bytes" : shared.error + " for " + alone.error));
+    const auto some = [&](Range rows) { return random.shares(rows, count); };
+    const std::string how = " in " + std::to_string(count) + " shares";
+    compare(outcome_of([&] { return resized(data, request, JpegSkipping::libjpeg, workers, some); }), how);
+    compare(outcome_of([&] { return resized(data, request, JpegSkipping::walk, workers, some); }), how + ", walked");
   }
 }
 
