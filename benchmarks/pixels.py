@@ -75,6 +75,7 @@ def peers() -> dict[str, Peer]:
     found: dict[str, Peer] = {
         "timm + Pillow": lambda data: timm_transform(Image.open(io.BytesIO(data)).convert("RGB")).numpy(),
         "vitrify": lambda data: preprocess([data], spec, threads=1)[0],
+        "vitrify, an image on every core": lambda data: preprocess([data], spec, threads=cores())[0],
         "vitrify fast_decode": lambda data: preprocess([data], spec, threads=1, fast_decode=True)[0],
     }
     found |= _torchvision() | _opencv() | _albumentations()

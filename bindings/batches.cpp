@@ -7,7 +7,6 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <tuple>
@@ -17,12 +16,19 @@
 #include "kernel_sources.hpp"
 #include "preprocess.hpp"
 #include "reader.hpp"
+#include "shares.hpp"
 #include "workers.hpp"
 
 namespace vitrify::python {
 namespace {
 
 using namespace nb::literals;
+
+struct Threads {
+  explicit Threads(std::size_t threads) : count(threads), workers(threads) {}
+  std::size_t count;
+  pixels::Workers workers;
+};
 
 // An image whose header was read and whose limits were checked, with what keeps its bytes alive.
 struct StoredImage {
@@ -46,25 +52,25 @@ void open(StoredImage& image, const Preprocess& spec, const DecodeLimits& limits
   static_cast<void>(resized_size(exchanged ? Size{image.size.height, image.size.width} : image.size, spec));
 }
 
-void decode(StoredImage& image, const cuda::Window& window, std::uint8_t* out) {
-  const std::size_t bytes = 3 * static_cast<std::size_t>(window.size.width);
-  const auto copy = [&](const std::uint8_t* line, int first_column) {
-    std::memcpy(out, line + 3 * static_cast<std::size_t>(window.column - first_column), bytes);
-    out += bytes;
-  };
+// On up to `threads` threads, of which the workers give what they can spare.
+void decode(StoredImage& image, const cuda::Window& window, Threads& threads, std::size_t most, std::uint8_t* memory) {
+  const pixels::Range columns{window.column, window.column + window.size.width};
+  const pixels::Range rows{window.row, window.row + window.size.height};
+  const pixels::SinkFrom copy_from = pixels::copy_to(memory, columns, rows.begin);
   if (image.reader) {
-    image.reader->read({window.column, window.column + window.size.width}, {window.row, window.row + window.size.height}, copy);
+    pixels::read_shared(*image.reader, columns, rows, copy_from, threads.workers, most);
     return;
   }
+  const pixels::RowSink copy = copy_from(rows.begin);
   const std::size_t stride = 3 * static_cast<std::size_t>(image.size.width);
-  for (int y = window.row; y < window.row + window.size.height; ++y) {
+  for (int y = rows.begin; y < rows.end; ++y) {
     copy(image.source.data + static_cast<std::size_t>(y) * stride, 0);
   }
 }
 
 // Runs `work(i)` on the threads, without the GIL; gives what it threw.
 template <typename Work>
-std::vector<std::exception_ptr> each(classifier::Workers& workers, std::size_t count, Work work) {
+std::vector<std::exception_ptr> each(pixels::Workers& workers, std::size_t count, Work work) {
   std::vector<std::exception_ptr> errors(count);
   nb::gil_scoped_release unlocked;
   workers.each(count, [&](std::size_t i) {
@@ -78,13 +84,13 @@ std::vector<std::exception_ptr> each(classifier::Workers& workers, std::size_t c
 }
 
 // A StoredImage or a Failure for each source.
-nb::list open_all(classifier::Workers& workers, nb::list sources, const Preprocess& spec, const DecodeLimits& limits) {
+nb::list open_all(Threads& threads, nb::list sources, const Preprocess& spec, const DecodeLimits& limits) {
   std::vector<StoredImage> images(sources.size());
   for (std::size_t i = 0; i < images.size(); ++i) {
     images[i].owner = nb::borrow(sources[i]);
     images[i].source = source_of(images[i].owner);
   }
-  const auto errors = each(workers, images.size(), [&](std::size_t i) { open(images[i], spec, limits); });
+  const auto errors = each(threads.workers, images.size(), [&](std::size_t i) { open(images[i], spec, limits); });
   nb::list opened;
   for (std::size_t i = 0; i < images.size(); ++i) {
     if (errors[i]) {
@@ -98,7 +104,7 @@ nb::list open_all(classifier::Workers& workers, nb::list sources, const Preproce
 
 using Memory = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-std::vector<std::optional<Failure>> decode_all(classifier::Workers& workers, nb::list images,
+std::vector<std::optional<Failure>> decode_all(Threads& threads, nb::list images,
                                                const std::vector<cuda::Window>& windows, Memory memory) {
   std::vector<StoredImage*> opened;
   for (nb::handle image : images) {
@@ -119,8 +125,9 @@ std::vector<std::optional<Failure>> decode_all(classifier::Workers& workers, nb:
     }
   }
   std::uint8_t* data = memory.data();
-  const auto errors =
-      each(workers, opened.size(), [&](std::size_t i) { decode(*opened[i], windows[i], data + windows[i].at); });
+  const auto errors = each(threads.workers, opened.size(), [&](std::size_t i) {
+    decode(*opened[i], windows[i], threads, pixels::part_of(threads.count, opened.size(), i), data + windows[i].at);
+  });
   std::vector<std::optional<Failure>> failures(errors.size());
   for (std::size_t i = 0; i < errors.size(); ++i) {
     if (errors[i]) {
@@ -131,7 +138,8 @@ std::vector<std::optional<Failure>> decode_all(classifier::Workers& workers, nb:
 }
 
 // width, height and orientation of each image, as it is stored, to a window each.
-std::vector<cuda::Window> fill(cuda::Plan& plan, const std::vector<std::array<int, 3>>& images, const Preprocess& spec) {
+std::vector<cuda::Window> fill(cuda::Plan& plan, const std::vector<std::array<int, 3>>& images,
+                               const Preprocess& spec) {
   nb::gil_scoped_release unlocked;
   plan.clear();
   std::vector<cuda::Window> windows;
@@ -159,7 +167,7 @@ void define_batches(nb::module_& module) {
       .def_prop_ro("width", [](const cuda::Window& window) { return window.size.width; })
       .def_prop_ro("height", [](const cuda::Window& window) { return window.size.height; });
 
-  nb::class_<classifier::Workers>(module, "Workers")
+  nb::class_<Threads>(module, "Workers")
       .def(nb::init<std::size_t>(), "threads"_a)
       .def("open", &open_all, "sources"_a, "spec"_a, "limits"_a)
       .def("decode", &decode_all, "images"_a, "windows"_a, "memory"_a);

@@ -8,15 +8,15 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <atomic>
 #include <exception>
 #include <new>
 #include <optional>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "limits.hpp"
+#include "reader.hpp"
+#include "workers.hpp"
 #include "vitrify/image.hpp"
 
 namespace nb = nanobind;
@@ -69,7 +69,8 @@ Failure failure_of(const std::exception_ptr& error) {
 
 namespace {
 
-// Prepares every image on `threads` threads, without the GIL. Gives one failure an image, none where it went well.
+// Prepares the images on `threads` threads, several of them for an image where there are fewer images. Without the GIL.
+// Gives one failure an image, none where it went well.
 std::vector<std::optional<Failure>> preprocess(nb::list images, const vitrify::Preprocess& spec,
                                                const vitrify::DecodeOptions& options,
                                                nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu> out,
@@ -86,35 +87,22 @@ std::vector<std::optional<Failure>> preprocess(nb::list images, const vitrify::P
     throw nb::value_error("the output has another size than the batch");
   }
   nb::gil_scoped_release unlocked;
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    for (std::size_t i = next++; i < sources.size(); i = next++) {
-      const Source& source = sources[i];
-      try {
-        if (source.encoded) {
-          vitrify::preprocess_encoded(source.data, source.bytes, spec, options, memory + i * stride);
-        } else {
-          vitrify::preprocess_rgb(source.data, source.size, spec, memory + i * stride);
-        }
-      } catch (...) {
-        failures[i] = failure_of(std::current_exception());
+  const auto most = static_cast<std::size_t>(std::max(threads, 1));
+  vitrify::pixels::Workers workers(most);
+  workers.each(sources.size(), [&](std::size_t i) {
+    const Source& source = sources[i];
+    try {
+      if (source.encoded) {
+        const auto reader = vitrify::pixels::open(source.data, source.bytes, options.limits);
+        vitrify::pixels::preprocess(*reader, spec, options.fast, workers,
+                                    vitrify::pixels::part_of(most, sources.size(), i), memory + i * stride);
+      } else {
+        vitrify::preprocess_rgb(source.data, source.size, spec, memory + i * stride);
       }
+    } catch (...) {
+      failures[i] = failure_of(std::current_exception());
     }
-  };
-  std::vector<std::thread> others;
-  const auto wanted = std::min(static_cast<std::size_t>(std::max(threads, 1)), sources.size());
-  try {
-    others.reserve(wanted);
-    for (std::size_t i = 1; i < wanted; ++i) {
-      others.emplace_back(work);
-    }
-  } catch (const std::exception&) {
-    // No more threads to be had: those that run, and this one, do the work.
-  }
-  work();
-  for (std::thread& other : others) {
-    other.join();
-  }
+  });
   return failures;
 }
 

@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from vitrify.classifier import Failure, Prediction
 from vitrify.errors import ArtifactError, ImageError, OptionError, SpecMissingError
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.runtimes import has_native_bf16
+from vitrify.spec import Preprocess
 from vitrify.workflows.export import ExportResult
 
 
@@ -81,6 +83,24 @@ def test_a_stream_reads_ahead_by_two_batches_only(artifact: Path, paths: list[Pa
         for _ in itertools.islice(classify.stream(endless), 5):
             pass
     assert next(taken) <= 4 + 2 * 4 + 1
+
+
+@pytest.mark.parametrize(
+    ("count", "sized", "want"), [(1, True, [4]), (3, True, [2, 1, 1]), (6, True, [1] * 6), (1, False, [1])]
+)
+def test_few_images_share_the_threads(
+    artifact: Path, paths: list[Path], monkeypatch: pytest.MonkeyPatch, *, count: int, sized: bool, want: list[int]
+) -> None:
+    seen = []
+
+    def noted(images: list[ImageSource], spec: Preprocess, *, threads: int) -> npt.NDArray[np.float32]:
+        seen.append(threads)
+        return preprocess(images, spec, threads=threads)
+
+    monkeypatch.setattr("vitrify.classifier.classifier.preprocess", noted)
+    with Classifier(artifact, threads=4) as classify:
+        assert len(list(classify.stream(paths[:count] if sized else iter(paths[:count])))) == count
+    assert sorted(seen, reverse=True) == want
 
 
 def test_many_threads_share_a_classifier(artifact: Path, paths: list[Path]) -> None:

@@ -93,6 +93,25 @@ def test_limits_that_nothing_passes_are_refused() -> None:
         DecodeLimits(max_bytes=0)
 
 
+def test_a_truncated_jpeg_is_an_error_wherever_the_crop_lies() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 300, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), "jpeg")
+    spec = Preprocess(
+        resize_rule="shortest",
+        resize_height=100,
+        resize_width=100,
+        crop_height=30,
+        crop_width=30,
+        interpolation="bicubic",
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+    )
+    for kept in (0.3, 0.6, 0.7, 0.8, 0.9, 0.99):
+        with pytest.raises(ImageError, match="truncated"):
+            preprocess([data[: int(kept * len(data))]], spec)
+    assert preprocess([data + b"behind the end"], spec).tobytes() == preprocess([data], spec).tobytes()
+
+
 def test_scans_without_end_are_refused() -> None:
     if not _native.decodable_format(b"\xff\xd8\xff"):
         pytest.skip("Pillow, which decodes JPEG in this build, does not count scans")

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, ImageOps
 from timm.data.transforms_factory import create_transform
 
+from vitrify.errors import ImageError
 from vitrify.pixels import _native, decode, preprocess, resize
 from vitrify.spec import Interpolation, Preprocess
 
@@ -196,6 +197,44 @@ def test_jpegs_become_timms_tensors(mode: str) -> None:
         }
         got = preprocess([data], Preprocess.from_timm(config), threads=1)[0]
         assert np.array_equal(got, want), f"{what} to {size} {name} {mode} {crop_pct}"
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "options"),
+    [
+        ((1531, 1207), "RGB", {"subsampling": 2}),
+        ((1531, 1207), "RGB", {"subsampling": 0, "quality": 97}),
+        ((1600, 1201), "RGB", {"subsampling": 1, "restart_marker_blocks": 13}),
+        ((900, 2601), "RGB", {"subsampling": 2}),
+        ((1203, 1600), "RGB", {"progressive": True}),
+        ((1200, 1333), "CMYK", {}),
+        ((1999, 1200), "L", {}),
+        ((1600, 1203), "RGB", {"orientation": 6}),
+    ],
+)
+@pytest.mark.parametrize(("mode_of_crop", "crop_pct"), [("center", 0.9), ("squash", 1.0), ("center", 0.4)])
+def test_a_large_jpeg_on_several_threads_becomes_timms_tensor(
+    size: tuple[int, int], mode: str, options: dict[str, Any], mode_of_crop: str, crop_pct: float
+) -> None:
+    options = dict(options)
+    small = picture(np.random.default_rng(8), 97, 113)
+    noise = np.random.default_rng(9).integers(0, 30, (size[1], size[0], 3), dtype=np.uint8)
+    image = Image.fromarray(np.asarray(Image.fromarray(small).resize(size)) // 2 + noise).convert(mode)
+    if orientation := options.pop("orientation", None):
+        options["exif"] = Image.Exif()
+        options["exif"][0x0112] = orientation
+    buffer = io.BytesIO()
+    image.save(buffer, "jpeg", **options)
+    data = buffer.getvalue()
+    want = timm_transform((64, 64), "bicubic", mode_of_crop, crop_pct)(pillow_rgb(data)).numpy()
+    config = {"input_size": (3, 64, 64), "interpolation": "bicubic", "mean": MEAN, "std": STD}
+    spec = Preprocess.from_timm(config | {"crop_mode": mode_of_crop, "crop_pct": crop_pct})
+    for threads in (1, 2, 3, 5):
+        assert np.array_equal(preprocess([data], spec, threads=threads)[0], want), f"{threads} threads"
+    # Three images on five threads: two have two of them.
+    assert all(np.array_equal(one, want) for one in preprocess([data] * 3, spec, threads=5))
+    with pytest.raises(ImageError, match="truncated"):
+        preprocess([data[: len(data) * 3 // 4]], spec, threads=4)
 
 
 def test_threads_do_not_change_the_batch() -> None:

@@ -29,7 +29,9 @@ struct ClassifierOptions {
   // Unset, bf16 where the artifact's record says that it passed its gate on real images and the processor has it, else
   // fp32. Setting it forces it.
   std::optional<Precision> precision;
-  int threads = 0;           // of inference, and of preparing a batch's images; 0 for one a core
+  // Of inference, and of preparing a batch's images; 0 for one a core. Where there are fewer images than threads, a
+  // large baseline JPEG is decoded on several.
+  int threads = 0;
   int streams = 1;           // see EngineOptions
   std::string cache_folder;  // see EngineOptions
   LogSink log;               // see EngineOptions
@@ -109,7 +111,8 @@ class VITRIFY_API Classifier {
   // Throws RuntimeFailureError.
   [[nodiscard]] std::vector<Answer> classify(const std::vector<ImageSource>& images) const;
 
-  // The tensor of one image, spec().tensor_size() floats. Throws ImageError.
+  // The tensor of one image, spec().tensor_size() floats, on `threads` threads where it is a large JPEG. Throws
+  // ImageError.
   void preprocess(const ImageSource& image, float* out) const;
 
   // The tensors of several images, one behind the other, on `threads` threads; and what was wrong with each of them.
@@ -137,6 +140,7 @@ class VITRIFY_API Classifier {
 
  private:
   struct State;
+  void preprocess_on(std::size_t threads, const ImageSource& image, float* out) const;
   void classify_on_engine(const std::vector<ImageSource>& images, std::vector<std::optional<ImageError>>& failures,
                           std::vector<float>& logits, StageTimes* times) const;
   void classify_batch(const std::vector<ImageSource>& images, std::size_t begin, std::size_t end,

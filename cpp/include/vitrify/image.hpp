@@ -73,10 +73,11 @@ enum class Format : std::uint8_t { unknown, jpeg, png, bmp, webp, gif };
 // The size an image is resized to before the crop, with torchvision's and timm's rounding.
 [[nodiscard]] VITRIFY_API Size resized_size(Size image, const Preprocess& spec);
 
-// Pixels or encoded bytes to [3, crop.height, crop.width] float32, computing no pixel that the crop drops.
+// Pixels or encoded bytes to [3, crop.height, crop.width] float32, computing no pixel that the crop drops. A large
+// baseline JPEG is decoded on up to `threads` threads, the caller's included; the tensor is the same.
 VITRIFY_API void preprocess_rgb(const std::uint8_t* rgb, Size size, const Preprocess& spec, float* out);
 VITRIFY_API void preprocess_encoded(const std::uint8_t* data, std::size_t size, const Preprocess& spec,
-                                    const DecodeOptions& options, float* out);
+                                    const DecodeOptions& options, float* out, int threads = 1);
 
 // The instruction sets that this processor and build offer, best first, and which one is in use.
 // `use_kernels` is for tests and benchmarks; it returns false for a name that is not on offer.

@@ -54,7 +54,7 @@ std::vector<std::optional<ImageError>> Classifier::preprocess(const std::vector<
   std::vector<std::exception_ptr> errors(images.size());
   state_->workers.each(images.size(), [&](std::size_t i) {
     try {
-      preprocess(images[i], out + i * stride);
+      preprocess_on(pixels::part_of(state_->threads, images.size(), i), images[i], out + i * stride);
     } catch (...) {
       errors[i] = std::current_exception();
     }
@@ -157,7 +157,8 @@ void Classifier::classify_on_engine(const std::vector<ImageSource>& images,
           state_->workers.each(windows.size(), [&](std::size_t k) {
             try {
               if (windows[k].rgb != nullptr) {
-                opened[readable[k]].decode(windows[k]);
+                opened[readable[k]].decode(windows[k], state_->workers,
+                                           pixels::part_of(state_->threads, windows.size(), k));
               }
             } catch (...) {
               errors[readable[k]] = std::current_exception();  // the rest of the batch goes on; this row is dropped

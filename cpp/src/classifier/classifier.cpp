@@ -53,7 +53,8 @@ Classifier::State::State(ModelSpec model, std::unique_ptr<Engine> network, const
       options(choices),
       precision(chosen),
       workers(thread_count(choices.threads)),
-      callers(batches_at_once(engine.get(), choices)) {
+      callers(batches_at_once(engine.get(), choices)),
+      threads(thread_count(choices.threads)) {
   if (engine == nullptr || spec.labels.empty()) {
     throw OptionError("a classifier needs an engine and labels");
   }
@@ -110,11 +111,13 @@ Precision Classifier::precision() const noexcept {
   return state_->precision == Precision::fp32 ? state_->spec.precision : state_->precision;
 }
 
-void Classifier::preprocess(const ImageSource& image, float* out) const {
+void Classifier::preprocess(const ImageSource& image, float* out) const { preprocess_on(state_->threads, image, out); }
+
+void Classifier::preprocess_on(std::size_t threads, const ImageSource& image, float* out) const {
   const DecodeOptions& decode = state_->options.decode;
   classifier::OpenImage opened;
   opened.open(image, decode.limits);
-  opened.preprocess(state_->spec.preprocess, decode.fast, out);
+  opened.preprocess(state_->spec.preprocess, decode.fast, state_->workers, threads, out);
 }
 
 void Classifier::infer(const float* tensors, std::size_t count, float* logits) const {

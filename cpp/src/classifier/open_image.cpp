@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <system_error>
 #include <type_traits>
+
+#include "shares.hpp"
 
 namespace vitrify::classifier {
 
@@ -86,31 +87,28 @@ Size OpenImage::upright() const {
   return exchanged ? Size{stored_.size.height, stored_.size.width} : stored_.size;
 }
 
-void OpenImage::preprocess(const Preprocess& rules, bool fast, float* out) {
+void OpenImage::preprocess(const Preprocess& rules, bool fast, pixels::Workers& workers, std::size_t threads,
+                           float* out) {
   if (rgb_ != nullptr) {
     preprocess_rgb(rgb_, stored_.size, rules, out);
     return;
   }
-  named([&] { pixels::preprocess(*reader_, rules, fast, out); });
+  named([&] { pixels::preprocess(*reader_, rules, fast, workers, threads, out); });
 }
 
-void OpenImage::decode(const PixelWindow& window) {
-  const std::size_t bytes = 3 * static_cast<std::size_t>(window.size.width);
+void OpenImage::decode(const PixelWindow& window, pixels::Workers& workers, std::size_t threads) {
   const pixels::Range columns{window.column, window.column + window.size.width};
   const pixels::Range rows{window.row, window.row + window.size.height};
-  std::uint8_t* out = window.rgb;
-  const auto copy = [&](const std::uint8_t* line, int first_column) {
-    std::memcpy(out, line + 3 * static_cast<std::size_t>(columns.begin - first_column), bytes);
-    out += bytes;
-  };
+  const pixels::SinkFrom copy_from = pixels::copy_to(window.rgb, columns, rows.begin);
   if (rgb_ != nullptr) {
     const std::size_t stride = 3 * static_cast<std::size_t>(stored_.size.width);
+    const pixels::RowSink copy = copy_from(rows.begin);
     for (int y = rows.begin; y < rows.end; ++y) {
       copy(rgb_ + static_cast<std::size_t>(y) * stride, 0);
     }
     return;
   }
-  named([&] { reader_->read(columns, rows, copy); });
+  named([&] { pixels::read_shared(*reader_, columns, rows, copy_from, workers, threads); });
 }
 
 }  // namespace vitrify::classifier

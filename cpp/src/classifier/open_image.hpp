@@ -1,11 +1,13 @@
 // An image of any kind of source whose header has been read, ready to be prepared, or decoded where an engine wants it.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "reader.hpp"
+#include "workers.hpp"
 #include "vitrify/classifier.hpp"
 
 namespace vitrify::classifier {
@@ -22,11 +24,12 @@ class OpenImage {
   [[nodiscard]] StoredImage stored() const { return stored_; }
   [[nodiscard]] Size upright() const;
 
-  // Decodes and prepares it on the CPU, to [3, crop.height, crop.width]. Once only. Throws ImageError.
-  void preprocess(const Preprocess& rules, bool fast, float* out);
+  // Decodes and prepares it on the CPU, to [3, crop.height, crop.width]. Once only. Throws ImageError. `threads` of the
+  // workers may do it together, those that have nothing to do.
+  void preprocess(const Preprocess& rules, bool fast, pixels::Workers& workers, std::size_t threads, float* out);
 
   // Decodes the window's rows and columns. Once only. Throws ImageError.
-  void decode(const PixelWindow& window);
+  void decode(const PixelWindow& window, pixels::Workers& workers, std::size_t threads);
 
  private:
   template <typename Work>

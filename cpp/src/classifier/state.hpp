@@ -21,8 +21,9 @@ struct Classifier::State {
   ClassifierOptions options;
   Precision precision;
   bool pixels_on_gpu = false;
-  classifier::Workers workers;  // prepare images
-  classifier::Workers callers;  // run batches
+  pixels::Workers workers;  // prepare images
+  pixels::Workers callers;  // run batches
+  std::size_t threads;      // of `workers`, and so of one image where it is alone
 };
 
 }  // namespace vitrify

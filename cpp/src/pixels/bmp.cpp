@@ -22,7 +22,7 @@ class BmpReader final : public Reader {
  public:
   BmpReader(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);
 
-  void read(Range columns, Range rows, const RowSink& sink) override;
+  void read_rows(Range columns, Range rows, const RowSink& sink) override;
 
  private:
   void read_masks();
@@ -210,7 +210,7 @@ void BmpReader::convert(const std::uint8_t* row, std::uint8_t* rgb) const {
   }
 }
 
-void BmpReader::read(Range /*columns*/, Range rows, const RowSink& sink) {
+void BmpReader::read_rows(Range /*columns*/, Range rows, const RowSink& sink) {
   const auto width = static_cast<std::size_t>(size_.width);
   const auto height = static_cast<std::size_t>(size_.height);
   std::size_t stride = width;

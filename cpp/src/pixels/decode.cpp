@@ -8,6 +8,7 @@
 #include "limits.hpp"
 #include "orientation.hpp"
 #include "reader.hpp"
+#include "shares.hpp"
 #include "vitrify/image.hpp"
 
 namespace vitrify {
@@ -115,22 +116,20 @@ std::unique_ptr<Reader> open(const std::uint8_t* data, std::size_t size, const D
   }
 }
 
-Image decode(Reader& reader) {
+Image decode(Reader& reader, Workers& workers, std::size_t threads) {
   const Size size = reader.size();
   const std::size_t stride = 3 * static_cast<std::size_t>(size.width);
   Image image{size, std::vector<std::uint8_t>(stride * static_cast<std::size_t>(size.height))};
-  std::uint8_t* row = image.rgb.data();
-  reader.read({0, size.width}, {0, size.height}, [&](const std::uint8_t* rgb, int /*first_column*/) {
-    std::memcpy(row, rgb, stride);
-    row += stride;
-  });
+  const Range columns{0, size.width};
+  read_shared(reader, columns, {0, size.height}, copy_to(image.rgb.data(), columns, 0), workers, threads);
   return upright(std::move(image), reader.orientation());
 }
 
 }  // namespace pixels
 
 Image decode(const std::uint8_t* data, std::size_t size, const DecodeOptions& options) {
-  return pixels::decode(*pixels::open(data, size, options.limits));
+  pixels::Workers alone(1);
+  return pixels::decode(*pixels::open(data, size, options.limits), alone, 1);
 }
 
 }  // namespace vitrify

@@ -75,7 +75,7 @@ class GifReader final : public Reader {
  public:
   GifReader(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);
 
-  void read(Range columns, Range rows, const RowSink& sink) override;
+  void read_rows(Range columns, Range rows, const RowSink& sink) override;
 
  private:
   void skip_extension();
@@ -252,7 +252,7 @@ std::size_t GifReader::stored_row(std::size_t y) const {
   return y % 8 == 4 ? (height + 7) / 8 + y / 8 : y / 8;
 }
 
-void GifReader::read(Range /*columns*/, Range rows, const RowSink& sink) {
+void GifReader::read_rows(Range /*columns*/, Range rows, const RowSink& sink) {
   const std::vector<std::uint8_t> indices = unpack();
   const auto width = static_cast<std::size_t>(frame_.width);
   std::vector<std::uint8_t> blank(3 * static_cast<std::size_t>(size_.width));

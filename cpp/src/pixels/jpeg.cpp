@@ -1,121 +1,24 @@
-// JPEG through libjpeg-turbo, row by row.
-#include <algorithm>
-#include <array>
-#include <csetjmp>
-#include <cstdio>
-#include <memory>
+// JPEG through libjpeg-turbo: what its header says.
 #include <string>
 #include <string_view>
-#include <vector>
+#include <utility>
 
-// libjpeg's header needs <cstdio> before it.
-#include <jerror.h>
-#include <jpeglib.h>
-
+#include "jpeg_reader.hpp"
 #include "limits.hpp"
 #include "orientation.hpp"
-#include "reader.hpp"
 
 namespace vitrify::pixels {
 namespace {
 
 constexpr int kExifMarker = JPEG_APP0 + 1;
-// Cropped decoding has no neighbours to interpolate chroma from at its edges: this many columns more on each side, a
-// full minimum coded unit at its largest, keep the wanted ones exact.
-constexpr int kEdge = 32;
 
-// Rows that are decoded before any is used. What was stored a moment ago is slow to load in other widths.
-constexpr std::size_t kRows = 8;
+}  // namespace
 
-// A progressive file can hold thousands of scans of a few bytes, each of which passes over the whole image. libjpeg's
-// own script has 10, encoders that search for the best one a few dozen; djpeg's -maxscans exists for the same reason.
-constexpr int kMaxScans = 100;
-
-struct ErrorManager {
-  jpeg_error_mgr base;  // must come first: libjpeg knows only this
-  std::jmp_buf escape;
-  std::array<char, JMSG_LENGTH_MAX> message;
-  bool pixels_missing = true;
-};
-
-[[noreturn]] void on_error(j_common_ptr info) {
-  auto* manager = reinterpret_cast<ErrorManager*>(info->err);
-  (*info->err->format_message)(info, manager->message.data());
-  std::longjmp(manager->escape, 1);
-}
-
-void on_message(j_common_ptr info, int level) {
-  // The memory source makes an end up where the data has none, and only warns. Pillow calls that truncated.
-  auto* manager = reinterpret_cast<ErrorManager*>(info->err);
-  if (level < 0 && info->err->msg_code == JWRN_JPEG_EOF && manager->pixels_missing) {
-    std::snprintf(manager->message.data(), manager->message.size(), "the image file is truncated");
-    std::longjmp(manager->escape, 1);
-  }
-}
-
-void on_output(j_common_ptr /*info*/) {}
-
-void on_progress(j_common_ptr info) {
-  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number > kMaxScans) {
-    auto* manager = reinterpret_cast<ErrorManager*>(info->err);
-    std::snprintf(manager->message.data(), manager->message.size(), "more than %d scans", kMaxScans);
-    std::longjmp(manager->escape, 1);
-  }
-}
-
-int muldiv255(int a, int b) {
-  const int product = a * b + 128;
-  return ((product >> 8) + product) >> 8;
-}
-
-// Pillow's conversion of the inverted CMYK that Adobe writes.
-void rgb_from_cmyk(const std::uint8_t* cmyk, std::size_t pixels, std::uint8_t* rgb) {
-  for (std::size_t x = 0; x < pixels; ++x) {
-    const int key = cmyk[4 * x + 3];  // already 255 - K, because the file holds the inverse
-    for (std::size_t c = 0; c < 3; ++c) {
-      const int value = key - muldiv255(255 - cmyk[4 * x + c], key);
-      rgb[3 * x + c] = static_cast<std::uint8_t>(std::clamp(value, 0, 255));
-    }
-  }
-}
-
-bool ends_properly(const std::uint8_t* data, std::size_t size) {
-  return size >= 2 && data[size - 2] == 0xFF && data[size - 1] == JPEG_EOI;
-}
-
-class JpegReader final : public Reader {
- public:
-  JpegReader(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);
-  ~JpegReader() override;
-
-  [[nodiscard]] bool is_plain_jpeg() const override;
-  Size scale_towards(Size target) override;
-  void read(Range columns, Range rows, const RowSink& sink) override;
-
- private:
-  void open(const DecodeLimits& limits);
-  void find_orientation();
-
-  // Runs calls into libjpeg, whose errors come back by longjmp: `calls` must own nothing that needs destroying.
-  template <typename Calls>
-  void guarded(const Calls& calls) {
-    if (setjmp(errors_.escape) != 0) {
-      throw damaged(Format::jpeg, errors_.message.data());
-    }
-    calls();
-  }
-
-  jpeg_decompress_struct info_{};
-  jpeg_progress_mgr progress_{};
-  ErrorManager errors_{};
-  const std::uint8_t* data_;
-  std::size_t bytes_;
-};
-
-JpegReader::JpegReader(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits)
-    : data_(data), bytes_(size) {
+JpegReader::JpegReader(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits, JpegSkipping skipping,
+                       std::unique_ptr<JpegPart> part)
+    : data_(data), bytes_(size), limits_(limits), skipping_(skipping), part_(std::move(part)) {
   try {
-    open(limits);
+    open();
   } catch (...) {
     jpeg_destroy_decompress(&info_);  // a constructor that throws has no destructor
     throw;
@@ -124,20 +27,20 @@ JpegReader::JpegReader(const std::uint8_t* data, std::size_t size, const DecodeL
 
 JpegReader::~JpegReader() { jpeg_destroy_decompress(&info_); }
 
-void JpegReader::open(const DecodeLimits& limits) {
-  info_.err = jpeg_std_error(&errors_.base);
-  info_.err->error_exit = on_error;
-  info_.err->emit_message = on_message;
-  info_.err->output_message = on_output;
+void JpegReader::open() {
+  set_errors(info_, errors_);
   guarded([&] {
     jpeg_create_decompress(&info_);
-    progress_.progress_monitor = on_progress;
-    info_.progress = &progress_;
-    jpeg_mem_src(&info_, data_, static_cast<unsigned long>(bytes_));
+    set_progress(info_, progress_);
+    if (part_ != nullptr) {
+      info_.src = part_->source();
+    } else {
+      jpeg_mem_src(&info_, data_, static_cast<unsigned long>(bytes_));
+    }
     jpeg_save_markers(&info_, kExifMarker, 0xFFFF);
     jpeg_read_header(&info_, TRUE);
   });
-  check_dimensions(info_.image_width, info_.image_height, bytes_, limits);
+  check_dimensions(info_.image_width, info_.image_height, bytes_, limits_);
   const int components = info_.num_components;
   if (components != 1 && components != 3 && components != 4) {
     throw unsupported(Format::jpeg, std::to_string(components) + " components are neither grey, RGB nor CMYK");
@@ -164,9 +67,13 @@ void JpegReader::find_orientation() {
   orientation_ = orientation_of(metadata);
 }
 
+bool JpegReader::ends_properly() const {
+  return bytes_ >= 2 && data_[bytes_ - 2] == 0xFF && data_[bytes_ - 1] == JPEG_EOI;
+}
+
 bool JpegReader::is_plain_jpeg() const {
   // A truncated file has to be an error, and other decoders may make pixels up: they only get what ends properly.
-  if (info_.progressive_mode || info_.arith_code || info_.data_precision != 8 || !ends_properly(data_, bytes_)) {
+  if (info_.progressive_mode || info_.arith_code || info_.data_precision != 8 || !ends_properly()) {
     return false;
   }
   if (info_.num_components == 1) {
@@ -190,68 +97,20 @@ Size JpegReader::scale_towards(Size target) {
   return {static_cast<int>(info_.output_width), static_cast<int>(info_.output_height)};
 }
 
-void JpegReader::read(Range columns, Range rows, const RowSink& sink) {
-  JDIMENSION offset = 0;
-  guarded([&] {
-    jpeg_start_decompress(&info_);
-    const int begin = std::max(0, columns.begin - kEdge);
-    const int end = std::min(static_cast<int>(info_.output_width), columns.end + kEdge);
-    auto width = static_cast<JDIMENSION>(end - begin);
-    offset = static_cast<JDIMENSION>(begin);
-    if (width < info_.output_width) {
-      jpeg_crop_scanline(&info_, &offset, &width);
-    }
-  });
-  const std::size_t width = info_.output_width;
-  const auto channels = static_cast<std::size_t>(info_.output_components);
-  std::vector<std::uint8_t> lines(kRows * width * channels);
-  std::vector<std::uint8_t> rgb(channels == 4 ? width * 3 : 0);
-  std::array<JSAMPROW, kRows> row{};
-  for (std::size_t i = 0; i < kRows; ++i) {
-    row[i] = lines.data() + i * width * channels;
-  }
-  guarded([&] {
-    if (rows.begin > 0) {
-      jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(rows.begin));
-    }
-  });
-  for (int y = rows.begin; y < rows.end; y += kRows) {
-    const auto wanted = static_cast<JDIMENSION>(std::min(rows.end - y, static_cast<int>(kRows)));
-    guarded([&] {
-      JDIMENSION got = 0;
-      while (got < wanted) {
-        const JDIMENSION more = jpeg_read_scanlines(&info_, &row[got], wanted - got);
-        if (more == 0) {
-          ERREXIT(&info_, JERR_INPUT_EOF);
-        }
-        got += more;
-      }
-    });
-    for (JDIMENSION i = 0; i < wanted; ++i) {
-      if (channels == 4) {
-        rgb_from_cmyk(row[i], width, rgb.data());
-      }
-      sink(channels == 4 ? rgb.data() : row[i], static_cast<int>(offset));
-    }
-  }
-  const JDIMENSION left = info_.output_height - static_cast<JDIMENSION>(rows.end);
-  if (left == 0) {
-    // Looks for the end: it may be missing, but no marker before it may be one that JPEG does not have.
-    errors_.pixels_missing = false;
-    guarded([&] { jpeg_finish_decompress(&info_); });
-    return;
-  }
-  if (!ends_properly(data_, bytes_)) {
-    // Nobody needs these rows, but a truncated file is an error wherever the crop lies.
-    guarded([&] { jpeg_skip_scanlines(&info_, left); });
-  }
-  guarded([&] { jpeg_abort_decompress(&info_); });
+std::unique_ptr<Reader> JpegReader::again() const {
+  auto other = std::make_unique<JpegReader>(data_, bytes_, limits_, skipping_);
+  other->info_.scale_num = info_.scale_num;
+  other->info_.scale_denom = info_.scale_denom;
+  return other;
 }
 
-}  // namespace
-
 std::unique_ptr<Reader> open_jpeg(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits) {
-  return std::make_unique<JpegReader>(data, size, limits);
+  return open_jpeg(data, size, limits, JpegSkipping::cheapest);
+}
+
+std::unique_ptr<Reader> open_jpeg(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits,
+                                  JpegSkipping skipping) {
+  return std::make_unique<JpegReader>(data, size, limits, skipping);
 }
 
 }  // namespace vitrify::pixels

@@ -36,31 +36,34 @@ Pipeline::Pipeline(Size image, Size resized, Range columns, Range rows, Interpol
     line_.resize(stride_);
   }
   middle_.resize(static_cast<std::size_t>(input_rows_.size()) * stride_);
-  if (horizontal_) {
-    plane_size_ = static_cast<std::size_t>(input_columns_.size()) + 2 * kPadding;
-    planes_.resize(3 * plane_size_);
-  }
 }
 
-void Pipeline::push(const std::uint8_t* rgb, int first_column) {
-  std::uint8_t* out = middle_.data() + static_cast<std::size_t>(pushed_) * stride_;
-  ++pushed_;
-  const std::uint8_t* begin = rgb + 3 * static_cast<std::size_t>(input_columns_.begin - first_column);
-  if (interpolation_ == Interpolation::nearest) {
-    for (std::size_t i = 0; i < nearest_x_.size(); ++i) {
-      std::memcpy(out + 3 * i, begin + 3 * static_cast<std::size_t>(nearest_x_[i] - input_columns_.begin), 3);
+Pipeline::Feed::Feed(Pipeline& pipeline, int row)
+    : pipeline_(&pipeline),
+      out_(pipeline.middle_.data() + static_cast<std::size_t>(row - pipeline.input_rows_.begin) * pipeline.stride_) {}
+
+void Pipeline::Feed::push(const std::uint8_t* rgb, int first_column) {
+  const Pipeline& to = *pipeline_;
+  const std::uint8_t* begin = rgb + 3 * static_cast<std::size_t>(to.input_columns_.begin - first_column);
+  if (to.interpolation_ == Interpolation::nearest) {
+    for (std::size_t i = 0; i < to.nearest_x_.size(); ++i) {
+      std::memcpy(out_ + 3 * i, begin + 3 * static_cast<std::size_t>(to.nearest_x_[i] - to.input_columns_.begin), 3);
     }
-  } else if (horizontal_ && !vertical_first_) {
-    resample_row(begin, out);
+  } else if (to.horizontal_ && !to.vertical_first_) {
+    to.resample_row(begin, planes_, out_);
   } else {
-    std::memcpy(out, begin, stride_);
+    std::memcpy(out_, begin, to.stride_);
   }
+  out_ += to.stride_;
 }
 
-void Pipeline::resample_row(const std::uint8_t* rgb, std::uint8_t* out) {
-  std::uint8_t* planes[3] = {planes_.data(), planes_.data() + plane_size_, planes_.data() + 2 * plane_size_};
-  kernels_.split(rgb, static_cast<std::size_t>(input_columns_.size()), planes);
-  kernels_.horizontal(planes, input_columns_.begin, x_weights_, out);
+void Pipeline::resample_row(const std::uint8_t* rgb, std::vector<std::uint8_t>& planes, std::uint8_t* out) const {
+  const auto pixels = static_cast<std::size_t>(input_columns_.size());
+  const std::size_t plane_size = pixels + 2 * kPadding;
+  planes.resize(3 * plane_size);
+  std::uint8_t* split[3] = {planes.data(), planes.data() + plane_size, planes.data() + 2 * plane_size};
+  kernels_.split(rgb, pixels, split);
+  kernels_.horizontal(split, input_columns_.begin, x_weights_, out);
 }
 
 void Pipeline::row(int index, std::uint8_t* rgb) {
@@ -75,7 +78,7 @@ void Pipeline::row(int index, std::uint8_t* rgb) {
     kernels_.vertical(middle_.data() + static_cast<std::size_t>(first_row) * stride_, stride_, weights,
                       y_axis_.count[i], stride_, vertical_first_ ? line_.data() : rgb);
     if (vertical_first_) {
-      resample_row(line_.data(), rgb);
+      resample_row(line_.data(), planes_, rgb);
     }
   }
 }

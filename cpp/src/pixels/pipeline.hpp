@@ -22,14 +22,25 @@ class Pipeline {
   [[nodiscard]] Range input_rows() const { return input_rows_; }
   [[nodiscard]] Range input_columns() const { return input_columns_; }
 
-  // Takes the next of `input_rows`. `rgb` points at source column `first_column` <= input_columns().begin.
-  void push(const std::uint8_t* rgb, int first_column);
+  // Takes input rows one after the other, from one of them on. Several may be at work at once, each on rows of its own.
+  class Feed {
+   public:
+    Feed(Pipeline& pipeline, int row);
+    // `rgb` points at source column `first_column` <= input_columns().begin.
+    void push(const std::uint8_t* rgb, int first_column);
+
+   private:
+    const Pipeline* pipeline_;
+    std::uint8_t* out_;
+    std::vector<std::uint8_t> planes_;
+  };
 
   // Writes row `index` of the window, `columns.size() * 3` bytes, once every input row has been pushed.
   void row(int index, std::uint8_t* rgb);
 
  private:
-  void resample_row(const std::uint8_t* rgb, std::uint8_t* out);
+  // `planes` is memory that the row is split in.
+  void resample_row(const std::uint8_t* rgb, std::vector<std::uint8_t>& planes, std::uint8_t* out) const;
 
   Interpolation interpolation_;
   Range columns_;
@@ -51,8 +62,6 @@ class Pipeline {
       middle_;                      // [input rows, columns, 3]: the window's after the horizontal pass, or the input's
   std::vector<std::uint8_t> line_;  // one row between the passes, where the vertical one comes first
   std::vector<std::uint8_t> planes_;
-  std::size_t plane_size_ = 0;
-  int pushed_ = 0;
 };
 
 }  // namespace vitrify::pixels

@@ -26,7 +26,7 @@ class PngReader final : public Reader {
   PngReader(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);
   ~PngReader() override { png_destroy_read_struct(&png_, &info_, nullptr); }
 
-  void read(Range columns, Range rows, const RowSink& sink) override;
+  void read_rows(Range columns, Range rows, const RowSink& sink) override;
 
  private:
   struct Source {
@@ -157,7 +157,7 @@ bool PngReader::ends_properly() const {
   return bytes_ >= iend.size() && std::equal(iend.begin(), iend.end(), data_ + bytes_ - iend.size());
 }
 
-void PngReader::read(Range /*columns*/, Range rows, const RowSink& sink) {
+void PngReader::read_rows(Range /*columns*/, Range rows, const RowSink& sink) {
   if (interlaced_) {
     return read_interlaced(rows, sink);
   }

@@ -15,6 +15,14 @@ namespace vitrify::pixels {
 // Takes a row and the source column at which it begins.
 using RowSink = std::function<void(const std::uint8_t* rgb, int first_column)>;
 
+class Workers;
+
+// What a row takes one reader, in nanoseconds: to decode and resize it, and to pass over it on the way to a later one.
+struct RowCost {
+  double decode_ns = 0;
+  double skip_ns = 0;
+};
+
 // The bytes must outlive it. Every member throws ImageError.
 class Reader {
  public:
@@ -34,7 +42,20 @@ class Reader {
   virtual Size scale_towards(Size /*target*/) { return size_; }
 
   // Decodes rows [rows.begin, rows.end) and hands each to `sink`, holding at least `columns`. Once only.
-  virtual void read(Range columns, Range rows, const RowSink& sink) = 0;
+  void read(Range columns, Range rows, const RowSink& sink) {
+    read_rows(columns, rows, sink);
+    finish();
+  }
+
+  // The two halves of `read`: the rows, and a look at the rest of the file, whose truncation is an error wherever the
+  // rows lie.
+  virtual void read_rows(Range columns, Range rows, const RowSink& sink) = 0;
+  virtual void finish() {}
+
+  // Another reader of the same bytes, scaled in the same way, which gives the same rows. Only where rows have a cost:
+  // elsewhere one cannot skip rows, or would win nothing by it.
+  [[nodiscard]] virtual std::unique_ptr<Reader> again() const { return nullptr; }
+  [[nodiscard]] virtual RowCost row_cost(Range /*columns*/) const { return {}; }
 
  protected:
   Size size_;
@@ -48,11 +69,12 @@ inline constexpr double kScaleMargin = 2.0;
 // A reader for what the first bytes say; the limits are checked.
 [[nodiscard]] std::unique_ptr<Reader> open(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);
 
-// What preprocess_encoded does once the header is read.
-void preprocess(Reader& reader, const Preprocess& spec, bool fast, float* out);
+// What preprocess_encoded does once the header is read, on up to `threads` threads, of which the workers give what they
+// can spare.
+void preprocess(Reader& reader, const Preprocess& spec, bool fast, Workers& workers, std::size_t threads, float* out);
 
-// The whole image, upright.
-[[nodiscard]] Image decode(Reader& reader);
+// The whole image, upright; on up to `threads` threads.
+[[nodiscard]] Image decode(Reader& reader, Workers& workers, std::size_t threads);
 
 // One for each format that this build can decode.
 [[nodiscard]] std::unique_ptr<Reader> open_jpeg(const std::uint8_t* data, std::size_t size, const DecodeLimits& limits);

@@ -8,6 +8,7 @@
 #include "orientation.hpp"
 #include "pipeline.hpp"
 #include "reader.hpp"
+#include "shares.hpp"
 #include "vitrify/image.hpp"
 
 namespace vitrify {
@@ -88,8 +89,9 @@ void check_spec(const Preprocess& spec) {
 void push_all(Pipeline& pipeline, const std::uint8_t* rgb, Size size) {
   const std::size_t stride = 3 * static_cast<std::size_t>(size.width);
   const Range rows = pipeline.input_rows();
+  Pipeline::Feed feed(pipeline, rows.begin);
   for (int y = rows.begin; y < rows.end; ++y) {
-    pipeline.push(rgb + static_cast<std::size_t>(y) * stride, 0);
+    feed.push(rgb + static_cast<std::size_t>(y) * stride, 0);
   }
 }
 
@@ -139,9 +141,10 @@ void preprocess_rgb(const std::uint8_t* rgb, Size size, const Preprocess& spec, 
   writer.write(pipeline, out);
 }
 
-void pixels::preprocess(Reader& reader, const Preprocess& spec, bool fast, float* out) {
+void pixels::preprocess(Reader& reader, const Preprocess& spec, bool fast, Workers& workers, std::size_t threads,
+                        float* out) {
   if (reader.orientation() != kUpright) {
-    const Image image = decode(reader);
+    const Image image = decode(reader, workers, threads);
     preprocess_rgb(image.rgb.data(), image.size, spec, out);
     return;
   }
@@ -150,14 +153,20 @@ void pixels::preprocess(Reader& reader, const Preprocess& spec, bool fast, float
   const Size scaled = fast ? reader.scale_towards(resized) : reader.size();
   const TensorWriter writer(resized, spec);
   Pipeline pipeline(scaled, resized, writer.columns(), writer.rows(), spec.interpolation);
-  reader.read(pipeline.input_columns(), pipeline.input_rows(),
-              [&pipeline](const std::uint8_t* row, int column) { pipeline.push(row, column); });
+  const auto feed_from = [&pipeline](int first) -> RowSink {
+    return [feed = Pipeline::Feed(pipeline, first)](const std::uint8_t* row, int column) mutable {
+      feed.push(row, column);
+    };
+  };
+  read_shared(reader, pipeline.input_columns(), pipeline.input_rows(), feed_from, workers, threads);
   writer.write(pipeline, out);
 }
 
 void preprocess_encoded(const std::uint8_t* data, std::size_t size, const Preprocess& spec,
-                        const DecodeOptions& options, float* out) {
-  pixels::preprocess(*pixels::open(data, size, options.limits), spec, options.fast, out);
+                        const DecodeOptions& options, float* out, int threads) {
+  const auto most = static_cast<std::size_t>(std::max(threads, 1));
+  pixels::Workers workers(most);
+  pixels::preprocess(*pixels::open(data, size, options.limits), spec, options.fast, workers, most, out);
 }
 
 }  // namespace vitrify

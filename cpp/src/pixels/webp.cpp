@@ -57,7 +57,7 @@ class WebpReader final : public Reader {
     orientation_ = orientation_of(metadata_of(view_of(data, size)));
   }
 
-  void read(Range /*columns*/, Range rows, const RowSink& sink) override {
+  void read_rows(Range /*columns*/, Range rows, const RowSink& sink) override {
     const std::size_t stride = 3 * static_cast<std::size_t>(size_.width);
     std::vector<std::uint8_t> rgb(stride * static_cast<std::size_t>(size_.height));
     if (animated_) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +83,8 @@ class Classifier:
         runtime: `auto`, or a runtime's name.
         precision: `auto` takes bf16 where the artifact's own record says that it passed its gate on real images, the
             processor has it, and the runtime is OpenVINO; else fp32. Naming one forces it.
-        threads: Threads of the runtime and of preprocessing; by default one a core.
+        threads: Threads of the runtime and of preprocessing; by default one a core. Where there are fewer images than
+            threads, a large baseline JPEG is decoded on several.
         batch_size: Images in one inference.
         pixels: Where images are resized, cropped and normalised: `auto` takes the GPU where the runtime has one and can
             do it, `cpu` and `gpu` ask for one. The tensors are the same.
@@ -187,11 +188,14 @@ class Classifier:
         if self._pipeline is not None:
             yield from self._stream_through(self._pipeline, images)
             return
+        # One thread an image, and several where it is known that there are fewer images than threads.
+        count = max(1, len(images)) if isinstance(images, Sized) else self.threads
         numbered = enumerate(images)
         pending: collections.deque[tuple[str, Future[npt.NDArray[np.float32]]]] = collections.deque()
         while True:
             for number, image in itertools.islice(numbered, 2 * self.batch_size - len(pending)):
-                pending.append((_name(image, number), self._pool.submit(self._tensor, image)))
+                threads = max(1, self.threads // count + (number < self.threads % count))
+                pending.append((_name(image, number), self._pool.submit(self._tensor, image, threads)))
             if not pending:
                 return
             yield from self._answer([pending.popleft() for _ in range(min(self.batch_size, len(pending)))])
@@ -222,8 +226,8 @@ class Classifier:
     ) -> None:
         self.close()
 
-    def _tensor(self, image: ImageSource) -> npt.NDArray[np.float32]:
-        return preprocess([image], self.spec.preprocess, threads=1)
+    def _tensor(self, image: ImageSource, threads: int) -> npt.NDArray[np.float32]:
+        return preprocess([image], self.spec.preprocess, threads=threads)
 
     def _answer(self, batch: list[tuple[str, Future[npt.NDArray[np.float32]]]]) -> Iterator[Prediction | Failure]:
         failures = dict(self._failures(batch))

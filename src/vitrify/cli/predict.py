@@ -39,7 +39,7 @@ def predict(
         precision: auto takes bf16 where the artifact's record says that it passed; fp32 forces exact.
         batch_size: Images in one inference.
         pixels: Where images are resized: auto takes the engine's GPU. The tensors are the same.
-        threads: Threads of the runtime and of preprocessing.
+        threads: Threads of the runtime and of preprocessing, which share a large JPEG where there are fewer images.
         json: The same as --format jsonl.
     """
     from vitrify.classifier import Classifier, Failure, expand_sources

@@ -40,7 +40,8 @@ def preprocess(
     Args:
         images: What to prepare.
         spec: How.
-        threads: Images prepared at once, without Python's lock; by default one a core.
+        threads: Threads that prepare the images, without Python's lock; by default one a core. Where there are fewer
+            images than threads, a large baseline JPEG is decoded on several. The tensors are the same.
         limits: What an encoded image may ask for; checked before memory is taken for its pixels.
         fast_decode: Let libjpeg decode at 1/2, 1/4 or 1/8 where the image is at least twice as large as needed even
             so. Faster, and no longer Pillow's pixels.
@@ -52,13 +53,14 @@ def preprocess(
         ImageError: One of the images cannot be read; the message names it.
     """
     batch = np.empty((len(images), 3, spec.crop_height, spec.crop_width), np.float32)
-    workers = max(1, min(len(images), threads or os.cpu_count() or 1))
-    if workers == 1 or all(map(_is_native, images)):
+    threads = max(1, threads or os.cpu_count() or 1)
+    workers = min(len(images), threads)
+    if workers <= 1 or all(map(_is_native, images)):
         sources = [native_source(image, limits) for image in images]
     else:
         with ThreadPoolExecutor(workers) as pool:
             sources = list(pool.map(native_source, images, [limits] * len(images)))
-    failures = _native.preprocess(sources, native_spec(spec), native_limits(limits), fast_decode, batch, workers)
+    failures = _native.preprocess(sources, native_spec(spec), native_limits(limits), fast_decode, batch, threads)
     for image, failure in zip(images, failures, strict=True):
         if failure:
             raise named(image_error(*failure), image)

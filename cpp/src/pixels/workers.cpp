@@ -1,8 +1,10 @@
 #include "workers.hpp"
 
 #include <algorithm>
+#include <exception>
+#include <utility>
 
-namespace vitrify::classifier {
+namespace vitrify::pixels {
 
 struct Workers::Loop {
   Loop(std::size_t items, const std::function<void(std::size_t)>& body) : count(items), work(&body) {}
@@ -29,21 +31,9 @@ struct Workers::Loop {
   }
 };
 
-Workers::Workers(std::size_t threads) {
-  try {
-    threads_.reserve(threads);
-    for (std::size_t i = 1; i < threads; ++i) {
-      threads_.emplace_back([this] { run(); });
-    }
-  } catch (...) {
-    close();
-    throw;
-  }
-}
+Workers::Workers(std::size_t threads) : most_(std::max<std::size_t>(threads, 1) - 1) {}
 
-Workers::~Workers() { close(); }
-
-void Workers::close() {
+Workers::~Workers() {
   {
     const std::lock_guard lock(mutex_);
     closing_ = true;
@@ -54,11 +44,32 @@ void Workers::close() {
   }
 }
 
+// Threads without work, up to `wanted` of them, started where they have to be. The lock is held.
+std::size_t Workers::idle(std::size_t wanted) {
+  const std::size_t promised = busy_ + loops_.size();
+  try {
+    while (threads_.size() < std::min(most_, promised + wanted)) {
+      threads_.emplace_back([this] { run(); });
+    }
+  } catch (const std::exception&) {
+    // No more threads to be had: those that run, and the callers, do the work.
+  }
+  return threads_.size() > promised ? std::min(wanted, threads_.size() - promised) : 0;
+}
+
+std::size_t Workers::available(std::size_t wanted) {
+  const std::lock_guard lock(mutex_);
+  return 1 + idle(std::max<std::size_t>(wanted, 1) - 1);
+}
+
 void Workers::each(std::size_t count, const std::function<void(std::size_t)>& work) {
   const auto loop = std::make_shared<Loop>(count, work);
-  const std::size_t helpers = count == 0 ? 0 : std::min(count - 1, threads_.size());
-  {
+  std::size_t helpers = 0;
+  if (count > 1) {
     const std::lock_guard lock(mutex_);
+    idle(count - 1);
+    // Those that are busy now may be free before the loop is done.
+    helpers = std::min(count - 1, threads_.size());
     loops_.insert(loops_.end(), helpers, loop);
   }
   for (std::size_t i = 0; i < helpers; ++i) {
@@ -78,10 +89,16 @@ void Workers::run() {
     }
     const std::shared_ptr<Loop> loop = std::move(loops_.front());
     loops_.pop_front();
+    ++busy_;
     lock.unlock();
     loop->take_part();
     lock.lock();
+    --busy_;
   }
 }
 
-}  // namespace vitrify::classifier
+std::size_t part_of(std::size_t threads, std::size_t count, std::size_t index) {
+  return std::max<std::size_t>(1, threads / count + (index < threads % count ? 1 : 0));
+}
+
+}  // namespace vitrify::pixels
