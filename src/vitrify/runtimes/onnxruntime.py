@@ -27,6 +27,8 @@ class OnnxRuntime(Runtime):
             raise OptionError("this onnxruntime runs on the CPU", got=self.options.device, expected="cpu")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # Its threads would spin on for 20 ms after each batch, on the cores that prepare the next image.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if self.options.threads:
             options.intra_op_num_threads = self.options.threads
         try:
