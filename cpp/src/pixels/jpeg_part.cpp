@@ -12,10 +12,22 @@ namespace {
 
 constexpr std::size_t kChunk = 1 << 16;  // bytes that are moved at a time
 constexpr std::size_t kMostAtOnce = 32;  // that one step of it may write
+constexpr int kMostPadding = 7;          // bits behind the last one of the scan, which are zeros
 constexpr int kHeightAt = 5;             // in a frame header, from its marker on
 constexpr std::array<std::uint8_t, 2> kEnd = {0xFF, JPEG_EOI};
 
-enum Marker : std::uint8_t { sof0 = 0xC0, sof1 = 0xC1, soi = 0xD8, sos = 0xDA, app0 = 0xE0, app14 = 0xEE, com = 0xFE };
+enum Marker : std::uint8_t {
+  sof0 = 0xC0,
+  sof1 = 0xC1,
+  dht = 0xC4,
+  soi = 0xD8,
+  sos = 0xDA,
+  dqt = 0xDB,
+  app0 = 0xE0,
+  app14 = 0xEE,
+  app15 = 0xEF,
+  com = 0xFE
+};
 
 void ignore(j_decompress_ptr /*info*/) {}
 
@@ -24,6 +36,13 @@ void write_byte(std::uint8_t*& out, std::uint8_t byte) {
   if (byte == 0xFF) {
     *out++ = 0;
   }
+}
+
+// Whether libjpeg takes a marker for a segment that tells of the image, or that it passes over. 0xFF is none: it takes
+// that for padding, and would see other segments behind it.
+bool is_common(std::uint8_t marker) {
+  return marker == sof0 || marker == sof1 || marker == dht || marker == dqt || marker == sos || marker == com ||
+         (marker >= app0 && marker <= app15);
 }
 
 // Whether the scan has an end before the file has.
@@ -52,7 +71,8 @@ std::unique_ptr<JpegPart> JpegPart::make(const jpeg_decompress_struct& info, con
   JpegScan scan;
   const std::uint8_t* begin = info.src->next_input_byte;
   // libjpeg reads ahead, so that where exactly it misses the end of a truncated file depends on how its bits lie.
-  if (!JpegScan::can_walk(info) || !has_marker(begin, data + size) || !scan.make(info)) {
+  if (!JpegScan::can_walk(info) || !has_marker(begin, data + size) || !scan.make(info) ||
+      scan.bits_of_zeros() <= kMostPadding) {
     return nullptr;
   }
   const std::int64_t row_height = std::int64_t{DCTSIZE} * info.max_v_samp_factor;
@@ -105,10 +125,10 @@ bool JpegPart::copy_header(const std::uint8_t* data, const std::uint8_t* scan, s
   while (size - at >= 4) {
     const std::uint8_t marker = data[at + 1];
     const std::size_t length = 2 + (std::size_t{data[at + 2]} << 8 | data[at + 3]);
-    if (data[at] != 0xFF || marker < sof0 || (marker >= 0xD0 && marker <= 0xD9) || length < 4 || length > size - at) {
+    if (data[at] != 0xFF || !is_common(marker) || length < 4 || length > size - at) {
       return false;
     }
-    if ((marker < app0 || marker == app0 || marker == app14 || marker > 0xEF) && marker != com) {
+    if ((marker < app0 || marker == app0 || marker == app14) && marker != com) {
       head_.insert(head_.end(), data + at, data + at + length);
     }
     if (marker == sof0 || marker == sof1) {

@@ -1,6 +1,8 @@
 // JPEG through libjpeg-turbo, row by row.
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <new>
 #include <vector>
 
 #include <jerror.h>
@@ -45,6 +47,36 @@ void rgb_from_cmyk(const std::uint8_t* cmyk, std::size_t pixels, std::uint8_t* r
   }
 }
 
+bool same_table(const JQUANT_TBL* one, const JQUANT_TBL* other) {
+  return one != nullptr && other != nullptr && std::memcmp(one->quantval, other->quantval, sizeof one->quantval) == 0;
+}
+
+bool same_table(const JHUFF_TBL* one, const JHUFF_TBL* other) {
+  return one != nullptr && other != nullptr && std::memcmp(one->bits + 1, other->bits + 1, sizeof one->bits - 1) == 0 &&
+         std::memcmp(one->huffval, other->huffval, sizeof one->huffval) == 0;
+}
+
+// Whether two headers, read up to their scans, tell of the same pixels but for the height.
+bool same_but_for_height(const jpeg_decompress_struct& one, const jpeg_decompress_struct& other) {
+  bool same = one.image_width == other.image_width && one.num_components == other.num_components &&
+              one.jpeg_color_space == other.jpeg_color_space && one.out_color_space == other.out_color_space &&
+              one.data_precision == other.data_precision && one.progressive_mode == other.progressive_mode &&
+              one.arith_code == other.arith_code && one.restart_interval == other.restart_interval &&
+              one.comps_in_scan == other.comps_in_scan && one.saw_Adobe_marker == other.saw_Adobe_marker &&
+              one.Adobe_transform == other.Adobe_transform && one.CCIR601_sampling == other.CCIR601_sampling;
+  for (int i = 0; same && i < one.comps_in_scan; ++i) {
+    const jpeg_component_info& a = *one.cur_comp_info[i];
+    const jpeg_component_info& b = *other.cur_comp_info[i];
+    same = a.component_index == b.component_index && a.h_samp_factor == b.h_samp_factor &&
+           a.v_samp_factor == b.v_samp_factor && a.quant_tbl_no == b.quant_tbl_no && a.dc_tbl_no == b.dc_tbl_no &&
+           a.ac_tbl_no == b.ac_tbl_no &&
+           same_table(one.quant_tbl_ptrs[a.quant_tbl_no], other.quant_tbl_ptrs[a.quant_tbl_no]) &&
+           same_table(one.dc_huff_tbl_ptrs[a.dc_tbl_no], other.dc_huff_tbl_ptrs[a.dc_tbl_no]) &&
+           same_table(one.ac_huff_tbl_ptrs[a.ac_tbl_no], other.ac_huff_tbl_ptrs[a.ac_tbl_no]);
+  }
+  return same;
+}
+
 }  // namespace
 
 void JpegReader::read_rows(Range columns, Range rows, const RowSink& sink) {
@@ -61,6 +93,7 @@ void JpegReader::read_rows(Range columns, Range rows, const RowSink& sink) {
         });
       }
     } catch (const ImageError&) {
+    } catch (const std::bad_alloc&) {
     }
     if (next == rows.end) {
       return;
@@ -96,6 +129,9 @@ std::unique_ptr<JpegReader> JpegReader::lower_part(Range& rows) const {
   }
   rows = {rows.begin - first * height, rows.end - first * height};
   auto reader = std::make_unique<JpegReader>(data_, bytes_, limits_, skipping_, std::move(part));
+  if (!same_but_for_height(info_, reader->info_)) {
+    return nullptr;
+  }
   reader->info_.scale_num = info_.scale_num;
   reader->info_.scale_denom = info_.scale_denom;
   return reader;
@@ -104,8 +140,10 @@ std::unique_ptr<JpegReader> JpegReader::lower_part(Range& rows) const {
 // Reads the source at hand. A part gives no row any more once libjpeg has warned of anything.
 void JpegReader::read_on(Range columns, Range rows, const RowSink& sink) {
   JDIMENSION offset = 0;
+  bool too_narrow = false;
   guarded([&] {
     jpeg_start_decompress(&info_);
+    too_narrow = columns.end > static_cast<int>(info_.output_width);
     const int begin = std::max(0, columns.begin - kEdge);
     const int end = std::min(static_cast<int>(info_.output_width), columns.end + kEdge);
     auto width = static_cast<JDIMENSION>(end - begin);
@@ -114,6 +152,9 @@ void JpegReader::read_on(Range columns, Range rows, const RowSink& sink) {
       jpeg_crop_scanline(&info_, &offset, &width);
     }
   });
+  if (too_narrow) {
+    throw damaged(Format::jpeg, "another width than its header tells");
+  }
   const std::size_t width = info_.output_width;
   const auto channels = static_cast<std::size_t>(info_.output_components);
   std::vector<std::uint8_t> lines(kRows * width * channels);

@@ -229,6 +229,23 @@ bool JpegScan::make(const jpeg_decompress_struct& info) {
   return blocks <= D_MAX_BLOCKS_IN_MCU;
 }
 
+int JpegScan::bits_of_zeros() const {
+  int bits = 0;
+  for (const Component& component : components_) {
+    const HuffmanTable::Symbol dc = component.dc->find(0);
+    const HuffmanTable::Symbol ac = component.ac->find(0);
+    if (dc.value < 0 || ac.value < 0) {
+      return kLongestCode;  // libjpeg warns of such a code
+    }
+    const int run = ac.value >> 4;
+    const int size = ac.value & 15;
+    const bool ends = size == 0 && run != 15;
+    const int codes = ends ? 1 : (kCoefficients - 1 + run) / (run + 1);
+    bits += component.blocks * (dc.length + dc.value + codes * (ac.length + size));
+  }
+  return bits;
+}
+
 std::optional<ScanPosition> JpegScan::walk(const std::uint8_t* begin, const std::uint8_t* end,
                                            std::int64_t mcus) const {
   BitReader reader(begin, end);

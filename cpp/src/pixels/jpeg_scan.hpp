@@ -100,6 +100,9 @@ class JpegScan {
   [[nodiscard]] std::optional<ScanPosition> walk(const std::uint8_t* begin, const std::uint8_t* end,
                                                  std::int64_t mcus) const;
 
+  // Bits of the MCU that zeros make: what libjpeg decodes from padding, without a warning, if there are so many.
+  [[nodiscard]] int bits_of_zeros() const;
+
   struct Component {
     const HuffmanTable* dc = nullptr;
     const HuffmanTable* ac = nullptr;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -131,6 +132,7 @@ class Classifier:
         self._runtime: Runtime = kind(self.path, options).open()
         self.spec: ModelSpec = early or self._runtime.spec
         check_outputs(self._runtime, self.spec)
+        self._preparing, self._lock = 0, threading.Lock()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="vitrify-pixels")
         self._pipeline: ImagePipeline | None = None
         if self._runtime.prepares_images:
@@ -227,7 +229,15 @@ class Classifier:
         self.close()
 
     def _tensor(self, image: ImageSource, threads: int) -> npt.NDArray[np.float32]:
-        return preprocess([image], self.spec.preprocess, threads=threads)
+        # Several callers at once share the threads: what others prepare is taken off.
+        with self._lock:
+            self._preparing += 1
+            threads = max(1, min(threads, self.threads - self._preparing + 1))
+        try:
+            return preprocess([image], self.spec.preprocess, threads=threads)
+        finally:
+            with self._lock:
+                self._preparing -= 1
 
     def _answer(self, batch: list[tuple[str, Future[npt.NDArray[np.float32]]]]) -> Iterator[Prediction | Failure]:
         failures = dict(self._failures(batch))
