@@ -76,7 +76,7 @@ def test_memory_stages_and_reference(machine: Machine, artifact: Path, new_engin
     for stage in report.stages:
         assert min(stage.read_ms, stage.preprocess_ms, stage.inference_ms, stage.post_ms) > 0
         assert stage.total_ms >= max(stage.preprocess_ms, stage.inference_ms)
-    assert machine.launcher.launched == [1] * (1 + 2 + len(pictures))  # compared, warmed up, timed
+    assert machine.launcher.launched == [1] * (len(pictures) + 2 + len(pictures))  # compared, warmed up, timed
     assert not machine.cuda.memory
     written = new_engine.parent / "bench.json"
     write_report(report, written)

@@ -96,6 +96,8 @@ def graph_of(body: str, *, outputs: str = "float[batch, 4] y") -> onnx.ModelProt
         constant("mixing", TOKENS, TOKENS),
         "int64 token = {2}",
         "int64[3] flat = {0, 5, 4}",
+        "int64[3] joined = {-1, 5, 8}",
+        constant("wide", 2 * WIDTH, WIDTH),
         "int64[4] heads = {0, 5, 2, 2}",
     ]
     text = f"{HEADER} g (float[batch, 5, 4] x) => ({outputs}) <{', '.join(weights)}> {{ {body} }}"
@@ -159,9 +161,10 @@ def test_what_the_graph_gives_out_is_whole() -> None:
     "body",
     [
         "e = Erf(x) y = Gather<axis: int = 1>(e, token)",
+        "a = MatMul(x, w) r = Reshape(a, joined) s = Gather<axis: int = 1>(r, token) y = MatMul(s, wide)",
         "a = MatMul(x, w) c = Gather<axis: int = 1>(a, token) d = Gather<axis: int = 1>(x, token) y = Add(c, d)",
     ],
-    ids=["no product to save", "two tokens are read"],
+    ids=["no product to save", "images are joined", "two tokens are read"],
 )
 def test_nothing_is_done_where_nothing_is_saved(body: str) -> None:
     before = graph_of(body)

@@ -35,7 +35,7 @@ def test_a_faster_engine_is_written_with_what_it_outran(
 ) -> None:
     clock = Clock(*[1.5] * 11)
     monkeypatch.setattr(racing, "take_turns", clock)
-    chosen = config("1:2:8", "4", "8:16:16")  # the rival takes no 16
+    chosen = config("1:2:8", "4")
     result = engine_from_onnx(artifact, tmp_path / "new.engine", config=chosen, rival=Rival(path=standing))
     assert clock.raced == [["candidate", "standing.engine"]] * 2
     races = read_manifest(result.path).races
@@ -95,8 +95,9 @@ def test_what_stands_in_the_way_is_said_before_the_build(
         finally:
             machine.trt.refuse = ""
 
-    with pytest.raises(OptionError, match="takes none of the batch sizes"):
-        refused(standing, "16")
+    for profiles in (("16",), ("4", "8:16:16")):
+        with pytest.raises(OptionError, match=r"does not take every batch size[\s\S]*expected: 16"):
+            refused(standing, *profiles)
     with pytest.raises(OptionError, match="expected: an engine, "):
         refused(artifact)
     with pytest.raises(EngineError, match="has no manifest"):
@@ -104,11 +105,26 @@ def test_what_stands_in_the_way_is_said_before_the_build(
     with pytest.raises(OptionError, match="a speedup below 1 is none"):
         Rival(path=standing, min_speedup=0.9)
     manifest = read_manifest(standing)
-    other = dataclasses.replace(manifest, spec=manifest.spec.replace(labels=manifest.spec.labels[::-1]))
-    (tmp_path / "standing.engine.json").write_text(other.to_json())
-    with pytest.raises(OptionError, match="another model: labels differ"):
+    spec = manifest.spec
+    for what, other in (
+        ("labels", spec.replace(labels=spec.labels[::-1])),
+        ("preprocessing", spec.replace(preprocess=dataclasses.replace(spec.preprocess, mean=(0.4, 0.4, 0.4)))),
+        ("architectures", spec.replace(source=dataclasses.replace(spec.source, architecture="vit_tiny_patch16_224"))),
+        ("checkpoints", spec.replace(source=dataclasses.replace(spec.source, checkpoint_sha256="0" * 64))),
+    ):
+        (tmp_path / "standing.engine.json").write_text(dataclasses.replace(manifest, spec=other).to_json())
+        with pytest.raises(OptionError, match=f"another model: {what} differ"):
+            refused(standing)
+    foreign = dataclasses.replace(manifest, tensorrt="10.9.0.1")
+    (tmp_path / "standing.engine.json").write_text(foreign.to_json())
+    with pytest.raises(EngineError, match="was not built for this machine"):
         refused(standing)
     (tmp_path / "standing.engine.json").write_text(manifest.to_json())
+    plan = standing.read_bytes()
+    standing.write_bytes(plan + b" ")
+    with pytest.raises(EngineError, match="is not the plan that its manifest names"):
+        refused(standing)
+    standing.write_bytes(plan)
     machine.use(FakeCuda(), "1.7.1.116", "rtx")
     with pytest.raises(OptionError, match="its own GPU alone"):
         refused(standing, compute_capabilities=("12.0",))
@@ -122,6 +138,8 @@ def test_the_command_says_what_was_outrun(
     command += ["--profile", "1:4:8", "--faster-than", str(standing)]
     assert run(command) == 0
     assert "1.50 times as fast as standing.engine (1.50 in the first quartile)" in capsys.readouterr().out
+    assert run([*command[:-2], "--min-speedup", "2"]) == 2
+    assert "--min-speedup belongs to a race" in capsys.readouterr().err
     monkeypatch.setattr(racing, "take_turns", Clock(*[0.5] * 11))
     assert run(command) == 1
     assert "nothing was written" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from vitrify.bench.report import (
 from vitrify.bench.running import BenchConfig, bench
 from vitrify.bench.schema import report_schema
 from vitrify.bench.summing import roofline_of, timing_of
-from vitrify.bench.turns import Turns, take_turns
+from vitrify.bench.turns import GPU_SETTLING_S, Turns, take_turns
 
 __all__ = [
     "BENCH_FORMAT",
@@ -33,6 +33,7 @@ __all__ = [
     "RowChange",
     "Stages",
     "Timing",
+    "GPU_SETTLING_S",
     "Turns",
     "bench",
     "bench_picture",

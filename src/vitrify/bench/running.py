@@ -20,7 +20,7 @@ from vitrify.bench.peaks import measure_peaks
 from vitrify.bench.report import BENCH_FORMAT, BenchReport, Peaks, Row, Stages, arithmetic_of
 from vitrify.bench.stages import STAGE_IMAGES, time_stages, wrongly_prepared
 from vitrify.bench.summing import roofline_of, timing_of
-from vitrify.bench.turns import take_turns
+from vitrify.bench.turns import GPU_SETTLING_S, take_turns
 from vitrify.classifier import pick_evenly
 from vitrify.engines import gpu_or_none
 from vitrify.errors import ArtifactError, ImageError, OptionError, VitrifyError
@@ -30,9 +30,6 @@ from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, infer_logits, open_runtime
 from vitrify.spec import ModelSpec, golden_recipe_batch, read_spec
 from vitrify.verify import describe
-
-_SETTLING_S = 0.02
-"""Before each timed call: a GPU that waited for a slow contender has its clocks up again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +237,7 @@ class _Run:
             rounds=self.config.rounds,
             budget_s=self.config.budget_s,
             settling_calls=1,
-            settling_s=_SETTLING_S,
+            settling_s=GPU_SETTLING_S,
             progress=self.progress,
             label=f"timing, batch {rows[0].batch}",
         )
@@ -262,9 +259,11 @@ class _Run:
             return ()
         right = dict(finished)
         for name, runtime in finished.items():
-            if runtime.prepares_images and (wrong := wrongly_prepared(runtime, images[0])):
+            # Each image, as one that the GPU does not take would end the report of all that was measured.
+            wrong = (wrongly_prepared(runtime, image) for image in images) if runtime.prepares_images else ()
+            if found := next(filter(None, wrong), ""):
                 del right[name]
-                self.notes.append(f"no stages of {name}: {wrong}")
+                self.notes.append(f"no stages of {name}: {found}")
         return time_stages(right, images, threads=self.config.threads, progress=self.progress)
 
     def _cost(self, path: Path) -> GraphCost | None:

@@ -11,6 +11,9 @@ import numpy as np
 
 from vitrify.progress import SILENT, Progress
 
+GPU_SETTLING_S = 0.02
+"""`settling_s` where a GPU takes part: its clocks are up again after it waited for the others."""
+
 WARM_UP = 3
 """Calls before the first that counts."""
 

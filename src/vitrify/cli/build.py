@@ -48,7 +48,7 @@ def build(
     images: tuple[str, ...] = (),
     max_images: int = 256,
     faster_than: Path | None = None,
-    min_speedup: float = 1.05,
+    min_speedup: Annotated[float | None, Parameter(show_default=False)] = None,
     json: JsonFlag = False,
 ) -> int:
     """Build a TensorRT engine from an ONNX file, with a manifest beside it.
@@ -82,15 +82,18 @@ def build(
         max_images: Of those, compare on at most this many, evenly spread.
         faster_than: An engine of the same model that the new one has to outrun on this GPU, at the batch sizes it is
             tuned for; else nothing is written and the exit code is 1.
-        min_speedup: Least speedup over that engine.
+        min_speedup: Least speedup over that engine, by default 1.05.
         json: Print the result as JSON on stdout.
     """
     from vitrify.classifier import expand_sources, pick_evenly
     from vitrify.engines import BuildConfig, Profile
     from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
-    from vitrify.workflows.engine_race import Rival
+    from vitrify.workflows.engine_race import MIN_SPEEDUP, Rival
 
-    rival = None if faster_than is None else Rival(path=faster_than, min_speedup=min_speedup)
+    if faster_than is None and min_speedup is not None:
+        raise OptionError("--min-speedup belongs to a race", hint="add --faster-than ENGINE")
+    least = MIN_SPEEDUP if min_speedup is None else min_speedup
+    rival = Rival(path=faster_than, min_speedup=least) if faster_than is not None else None
 
     progress, chosen = TerminalProgress(), pick_evenly(expand_sources(images), max_images)
     if rebuild:

@@ -7,6 +7,7 @@ other tokens there; the projection, the MLP, both norms and the queries do witho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -157,7 +158,7 @@ class _Rows:
                 return None
             own = axis - (len(shape) - len(given))  # numbers that are added to every row have no such axis
             if own >= 0 and given[own] != 1:
-                if self._index.is_constant(name) or given[own] != shape[axis]:
+                if self._index.is_constant(name) or given[own] is None or given[own] != shape[axis]:
                     return None
                 found[position] = own
         return found or None
@@ -189,6 +190,9 @@ class _Rows:
         given, target = self._shapes.get(node.input[0]), self._index.constant(node.input[1])
         if given is None or target is None or len(given) <= axis or target.reshape(-1)[axis] != shape[axis]:
             return None
+        behind, before = given[axis + 1 :], shape[axis + 1 :]
+        if None in behind or None in before or math.prod(filter(None, behind)) != math.prod(filter(None, before)):
+            return None  # rows of the batch may have been joined
         same = given[: axis + 1] == shape[: axis + 1] and shape[axis] is not None
         return {0: axis} if same else None
 

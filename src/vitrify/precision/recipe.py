@@ -236,7 +236,8 @@ class Rewriter:
 
 
 def _is_kept(layer: LinearLayer, recipe: Recipe) -> bool:
-    return layer.part in recipe.keep or (recipe.keep_attention and ".attn." in layer.module)
+    # BEiT multiplies in the attention module itself: its qkv has no module of its own.
+    return layer.part in recipe.keep or (recipe.keep_attention and "attn" in layer.module.split("."))
 
 
 def _lower(

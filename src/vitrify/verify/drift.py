@@ -51,7 +51,7 @@ class PartDrift:
         growth: The relative error over that of the part before; None for the first, and after an exact one.
         worst_image: Row of the largest absolute error among the inputs.
         worst_index: Where in one image that error is: `(token, channel)` for a block, `(class,)` for a head.
-        worst_token: The token whose differences hold the most power; None where the part has no tokens.
+        worst_token: The token whose differences hold the most power; None where the part has not several.
         worst_token_share: Its share of the whole power of the differences, 0 to 1.
         worst_channel: The entry of the last axis whose differences hold the most power.
         worst_channel_share: Its share: close to 1 where one outlier channel makes the error.
@@ -157,7 +157,8 @@ class DriftMeter:
         """
         relative = math.sqrt(self._error / self._signal) if self._signal else float(self._error > 0)
         channels = self._power.reshape(-1, self._shape[-1]).sum(axis=0)
-        tokens = self._power.reshape(-1, self._shape[-1]).sum(axis=1) if len(self._shape) > 1 else None
+        by_token = self._power.reshape(-1, self._shape[-1]).sum(axis=1)
+        tokens = by_token if len(by_token) > 1 else None
         whole = self._error or 1.0
         finite = not any((*self._nan, *self._inf))
         return PartDrift(

@@ -116,7 +116,7 @@ def engine_from_onnx(
     # TensorRT itself times kernels on a GPU: why there is none has to be said before a graph is read. TensorRT-RTX
     # compiles for GPUs that are named.
     gpu = require_gpu() if trt.release.flavour == "full" else gpu_or_none()
-    raced_at = batches_to_race(rival, config, spec, gpu)
+    raced_at = batches_to_race(rival, config, spec, trt, gpu)
     graph, typed = graph_for_engine(
         content,
         spec,

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrify.engines import BuildConfig, Gpu, Race, read_manifest
+from vitrify.engines import BuildConfig, Gpu, Race, TensorRt, read_manifest, require_fit, require_intact
 from vitrify.errors import GateError, OptionError
 from vitrify.spec import ENGINE_SUFFIXES, ModelSpec
 from vitrify.workflows.limits import Limits
 from vitrify.workflows.racing import Speed, Stopwatch
+
+MIN_SPEEDUP = 1.05
+"""What `--faster-than` asks for by itself, as `vitrify quantize` does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,59 +27,70 @@ class Rival:
     """
 
     path: Path
-    min_speedup: float = 1.05
+    min_speedup: float = MIN_SPEEDUP
 
     def __post_init__(self) -> None:
         Limits(min_speedup=self.min_speedup)  # says what is wrong with it
 
-    def batches(self, tuned_for: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
-        """Those of the batch sizes that the rival takes too; told before anything is built.
+    def require_comparable(self, batches: tuple[int, ...], spec: ModelSpec, trt: TensorRt, gpu: Gpu) -> None:
+        """Says what stands in the way of a race before anything is built.
 
         Args:
-            tuned_for: The new engine's.
+            batches: Those that the new engine is tuned for.
             spec: The new engine's.
+            trt: The TensorRT that runs both.
+            gpu: The GPU that is here.
 
         Raises:
-            OptionError: No engine, another model, or no batch size that both take.
-            EngineError: Its manifest is missing or cannot be used.
+            OptionError: No engine, another model, or a batch size that it does not take.
+            EngineError: Its manifest is missing, its plan is another one, or it does not run here.
         """
         if self.path.suffix not in ENGINE_SUFFIXES:
             raise OptionError(
                 f"cannot race {self.path}", expected="an engine, .engine or .plan", hint="vitrify build makes one"
             )
         manifest = read_manifest(self.path)
-        for what, mine, other in (
-            ("input shapes", spec.input_shape, manifest.spec.input_shape),
-            ("labels", spec.labels, manifest.spec.labels),
+        mine, other = spec.source, manifest.spec.source
+        for what, same in (
+            ("input shapes", spec.input_shape == manifest.spec.input_shape),
+            ("labels", spec.labels == manifest.spec.labels),
+            ("preprocessing", spec.preprocess == manifest.spec.preprocess),
+            ("architectures", mine.architecture == other.architecture),
+            ("checkpoints", mine.checkpoint_sha256 == other.checkpoint_sha256),
         ):
-            if mine != other:
+            if not same:
                 raise OptionError(
                     f"{self.path} is an engine of another model: {what} differ",
                     expected="an engine of the same model in another precision, or with other options",
                 )
-        common = tuple(batch for batch in tuned_for if any(batch in profile for profile in manifest.config.profiles))
-        if not common:
+        profiles = manifest.config.profiles
+        missing = [batch for batch in batches if not any(batch in profile for profile in profiles)]
+        if missing:
             raise OptionError(
-                f"{self.path} takes none of the batch sizes that the new engine is tuned for",
-                got=", ".join(map(str, manifest.config.profiles)),
-                expected=", ".join(map(str, tuned_for)),
-                hint="name an engine with such a profile",
+                f"{self.path} does not take every batch size that the new engine is tuned for",
+                got=", ".join(map(str, profiles)),
+                expected=", ".join(map(str, missing)),
+                hint="name an engine with such profiles, or build one engine for each batch size",
             )
-        return common
+        require_fit(self.path, manifest, trt, gpu)
+        require_intact(self.path, manifest)
 
 
-def batches_to_race(rival: Rival | None, config: BuildConfig, spec: ModelSpec, gpu: Gpu | None) -> tuple[int, ...]:
+def batches_to_race(
+    rival: Rival | None, config: BuildConfig, spec: ModelSpec, trt: TensorRt, gpu: Gpu | None
+) -> tuple[int, ...]:
     """The batch sizes of a race; what stands in its way is said before the build.
 
     Args:
         rival: What the new engine has to outrun; None where there is no race.
         config: How it is built.
         spec: The new engine's.
+        trt: The TensorRT that builds it.
         gpu: The GPU that is here.
 
     Raises:
         OptionError: The engine is for another GPU, or the rival does not fit it.
-        EngineError: The rival's manifest is missing or cannot be used.
+        EngineError: As `Rival.require_comparable`.
     """
     if rival is None:
         return ()
@@ -86,7 +100,9 @@ def batches_to_race(rival: Rival | None, config: BuildConfig, spec: ModelSpec, g
             got=f"one for compute capability {', '.join(config.compute_capabilities)}" if gpu else "no GPU",
             hint="leave --faster-than out, and compare on the target: vitrify bench A.engine B.engine",
         )
-    return rival.batches(tuple(dict.fromkeys(profile.opt for profile in config.profiles)), spec)
+    batches = tuple(dict.fromkeys(profile.opt for profile in config.profiles))
+    rival.require_comparable(batches, spec, trt, gpu)
+    return batches
 
 
 def race(plan: Path, rival: Rival, batches: tuple[int, ...], spec: ModelSpec) -> tuple[Race, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vitrify.bench import Turns, take_turns
+from vitrify.bench import GPU_SETTLING_S, Turns, take_turns
 from vitrify.runtimes import RuntimeOptions, open_runtime
 from vitrify.spec import Attempt, Precision
 from vitrify.verify import infer_with
@@ -54,7 +54,8 @@ class Stopwatch:
                 runtime = stack.enter_context(open_runtime(path, self.runtime, options))
                 infer = infer_with(runtime, runtime.spec)
                 calls[name] = lambda infer=infer: infer(self.tensors)
-            return take_turns(calls, least_rounds=LEAST_ROUNDS, settling_calls=SETTLING_CALLS)
+            settling_s = GPU_SETTLING_S if self.runtime == "tensorrt" else 0.0
+            return take_turns(calls, least_rounds=LEAST_ROUNDS, settling_calls=SETTLING_CALLS, settling_s=settling_s)
 
 
 def is_rival(row: Attempt, fp32: Attempt, *, images: int, limits: Limits) -> bool:
