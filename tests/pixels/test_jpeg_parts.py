@@ -42,7 +42,8 @@ def pillow(data: bytes) -> npt.NDArray[np.uint8]:
 def ours(data: bytes, threads: int) -> npt.NDArray[np.uint8]:
     height, width, _ = pillow(data).shape
     tensor = preprocess([data], middle(width, height), threads=threads)[0]
-    return np.rint(tensor.transpose(1, 2, 0) * 255).astype(np.uint8)
+    pixels: npt.NDArray[np.uint8] = np.rint(tensor.transpose(1, 2, 0) * 255).astype(np.uint8)
+    return pixels
 
 
 def with_padded_marker(narrow: int) -> bytes:
