@@ -53,8 +53,8 @@ std::vector<Range> share_out(Range rows, RowCost cost, std::size_t most) {
   for (std::size_t i = 1; i < shares; ++i) {
     // None is empty: the last one looks at the end of the file.
     const int left = static_cast<int>(shares - i);
-    share.end = std::clamp(static_cast<int>(std::lround(time + (1 - skip) * share.begin)), share.begin + 1,
-                           rows.end - left);
+    share.end =
+        std::clamp(static_cast<int>(std::lround(time + (1 - skip) * share.begin)), share.begin + 1, rows.end - left);
     ranges.push_back(share);
     share.begin = share.end;
   }
