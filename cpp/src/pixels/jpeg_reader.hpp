@@ -36,7 +36,7 @@ class JpegReader final : public Reader {
   void find_orientation();
   [[nodiscard]] bool ends_properly() const;
   // jpeg_rows.cpp
-  [[nodiscard]] bool walks_to(int row) const;
+  [[nodiscard]] bool walks() const;
   [[nodiscard]] std::unique_ptr<JpegReader> lower_part(Range& rows) const;
   void read_on(Range columns, Range rows, const RowSink& sink);
 

@@ -78,7 +78,7 @@ bool same_but_for_height(const jpeg_decompress_struct& one, const jpeg_decompres
 }  // namespace
 
 void JpegReader::read_rows(Range columns, Range rows, const RowSink& sink) {
-  if (walks_to(rows.begin)) {
+  if (walks()) {
     // Whatever libjpeg has to say about the part, it says about the file: from there on, the file is read.
     int next = rows.begin;
     Range part_rows = rows;
@@ -102,8 +102,8 @@ void JpegReader::read_rows(Range columns, Range rows, const RowSink& sink) {
   read_on(columns, rows, sink);
 }
 
-// Whether codes are walked up to a row, and libjpeg reads what follows.
-bool JpegReader::walks_to(int /*row*/) const {
+// Whether codes are walked up to the first row, and libjpeg reads what follows.
+bool JpegReader::walks() const {
   // Only where it is asked for: a fuzzed file was found whose last row comes out otherwise, without a warning.
   return skipping_ == JpegSkipping::walk && part_ == nullptr && JpegScan::can_walk(info_);
 }
@@ -229,8 +229,7 @@ RowCost JpegReader::row_cost(Range columns) const {
   const double scale = static_cast<double>(info_.scale_denom) / info_.scale_num;
   const double entropy = kBitNs * 8 * static_cast<double>(bytes_) * scale / info_.image_height;
   const double pixel = samples * (kStoredNs * scale * scale + kSampleNs) + kPixelNs;
-  const bool walks = walks_to(static_cast<int>(info_.image_height / 2 * info_.scale_num / info_.scale_denom));
-  return {entropy + pixel * columns.size(), walks ? entropy * kWalkedNs / kBitNs : entropy};
+  return {entropy + pixel * columns.size(), walks() ? entropy * kWalkedNs / kBitNs : entropy};
 }
 
 }  // namespace vitrify::pixels
