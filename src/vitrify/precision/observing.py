@@ -31,11 +31,20 @@ class Observed:
 
     Attributes:
         channels: Largest magnitude of each channel, `[channels]`.
-        sample: Rows drawn evenly from all that there were, `[at most 256, channels]`.
+        sample: Rows drawn evenly from all that there were, in no order, `[at most 1024, channels]`.
     """
 
     channels: FloatArray
     sample: FloatArray
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude."""
+        return float(self.channels.max())
+
+    def divided_by(self, scales: FloatArray) -> Observed:
+        """As it would be with each channel divided by a scale, `[channels]`."""
+        return Observed(channels=self.channels / scales, sample=self.sample / scales)
 
 
 def observe_magnitudes(
@@ -71,7 +80,7 @@ def observe_channels(
     tensors: Sequence[str],
     batches: Batches,
     *,
-    rows: int = 256,
+    rows: int = 1024,
     seed: int = 0,
     threads: int | None = None,
 ) -> dict[str, Observed]:
@@ -105,8 +114,9 @@ def observe_channels(
                 lowest = np.argsort(keys)[:rows]
                 keys, drawn = keys[lowest], drawn[lowest]
             samples[tensor] = keys, drawn
-    _require_finite({tensor: float(most.max()) for tensor, most in channels.items()})
-    return {tensor: Observed(channels=channels[tensor], sample=samples[tensor][1]) for tensor in tensors}
+    observed = {tensor: Observed(channels=channels[tensor], sample=samples[tensor][1]) for tensor in tensors}
+    _require_finite({tensor: seen.largest for tensor, seen in observed.items()})
+    return observed
 
 
 def observe_histograms(

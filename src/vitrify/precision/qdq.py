@@ -1,12 +1,12 @@
 """Q/DQ nodes around linear layers: int8 and fp8 that every runtime reads from the same file.
 
 An activation gets one scale, a weight one an output channel, both symmetric: the one form that TensorRT, OpenVINO and
-ONNX Runtime all turn into 8-bit products. Biases, residual connections, softmax and norms stay as they are.
+ONNX Runtime all turn into 8-bit products. The weights are such that these give the same on every processor. Biases, residual connections, softmax and norms stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -17,6 +17,8 @@ from onnx import helper, numpy_helper
 
 from vitrify.graphs import GraphIndex, drop_unread
 from vitrify.precision.linear import FloatArray, LinearLayer, matrix
+from vitrify.precision.rounding import Rounded, round_weights, widened_scales
+from vitrify.progress import SILENT, Progress
 
 INT8_OPSET = 13
 """DequantizeLinear has an axis, and with it a scale a channel, since opset 13."""
@@ -70,10 +72,48 @@ def weight_scales(weights: FloatArray, kind: QuantizedType) -> FloatArray:
     return np.asarray(np.where(largest > 0, largest, 1) / kind.largest, np.float32)
 
 
+def rounded_weights(
+    graph: onnx.GraphProto,
+    layers: Sequence[LinearLayer],
+    kind: QuantizedType,
+    *,
+    rows: Mapping[str, FloatArray] | None = None,
+    scale_type: npt.DTypeLike = np.float32,
+    progress: Progress = SILENT,
+) -> dict[str, Rounded]:
+    """The weights of layers in 8 bits, by the name of their matrix; int8 ones cannot saturate on any x86 processor.
+
+    Args:
+        graph: Has the layers.
+        layers: Which.
+        kind: To what.
+        rows: For each activation that they read, a sample of its rows, `[N, inputs]`.
+        scale_type: The float type that scales will have in the file. They are rounded to it before anything is
+            quantised by them: rounded afterwards, to bf16 say, every weight would come out up to 0.2% off.
+        progress: Told of each layer.
+    """
+    index = GraphIndex(graph)
+    rounded: dict[str, Rounded] = {}
+    for layer in progress.track(layers, label="rounding weights"):
+        if layer.weight in rounded:
+            continue  # another layer has the same matrix
+        weights = matrix(index, layer)
+        scales = weight_scales(weights, kind)
+        if kind is not INT8:
+            scales = _storable(scales, scale_type)
+            rounded[layer.weight] = Rounded(numbers=kind.quantize(weights, scales), scales=scales)
+            continue
+        seen = None if rows is None else rows[layer.activation]
+        scales = _storable(widened_scales(weights, scales, seen), scale_type)
+        rounded[layer.weight] = Rounded(numbers=round_weights(weights, scales, seen), scales=scales)
+    return rounded
+
+
 def insert_qdq(
     proto: onnx.ModelProto,
     layers: Iterable[LinearLayer],
     ranges: Mapping[str, float],
+    weights: Mapping[str, Rounded],
     kind: QuantizedType,
     scale_type: npt.DTypeLike = np.float32,
 ) -> None:
@@ -83,9 +123,9 @@ def insert_qdq(
         proto: A graph of opset `kind.opset` or newer.
         layers: Which.
         ranges: For each activation that they read, the largest magnitude that shall be representable.
+        weights: Of each layer, as `rounded_weights` gives them.
         kind: To what.
-        scale_type: The float type that scales will have in the file. They are rounded to it before anything is
-            quantised by them: rounded afterwards, to bf16 say, every weight would come out up to 0.2% off.
+        scale_type: The float type that scales will have in the file.
     """
     graph = proto.graph
     index = GraphIndex(graph)
@@ -103,7 +143,7 @@ def insert_qdq(
             scale = _storable(top / kind.largest, scale_type)
             dequantized[layer.activation] = _around_activation(graph, layer, scale, kind, place)
         node.input[0] = dequantized[layer.activation]
-        node.input[1] = _before_weight(index, layer, kind, scale_type, place)
+        node.input[1] = _before_weight(index, layer, weights[layer.weight], kind, place)
     nodes = list(graph.node)
     del graph.node[:]
     for number, node in enumerate(nodes):
@@ -140,20 +180,14 @@ def _around_activation(
 
 
 def _before_weight(
-    index: GraphIndex,
-    layer: LinearLayer,
-    kind: QuantizedType,
-    scale_type: npt.DTypeLike,
-    place: list[onnx.NodeProto],
+    index: GraphIndex, layer: LinearLayer, rounded: Rounded, kind: QuantizedType, place: list[onnx.NodeProto]
 ) -> str:
     name = layer.weight
     result = f"{name}_dequantized"
     if any(weight.name == f"{name}_quantized" for weight in index.graph.initializer):
         return result  # another layer has the same matrix
-    weights = matrix(index, layer)
-    scales = _storable(weight_scales(weights, kind), scale_type)
-    numbers = kind.quantize(weights, scales)
-    stored = np.ascontiguousarray(numbers.T if layer.transposed else numbers)
+    scales = rounded.scales
+    stored = np.ascontiguousarray(rounded.numbers.T if layer.transposed else rounded.numbers)
     raw = helper.make_tensor(f"{name}_quantized", kind.onnx_type, stored.shape, stored.tobytes(), raw=True)
     index.graph.initializer.append(raw)
     index.graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scale"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import onnx
 from onnx import version_converter
 
@@ -22,9 +23,11 @@ from vitrify.precision.observing import (
     observe_histograms,
     observe_magnitudes,
 )
-from vitrify.precision.qdq import FP8, INT8, QuantizedType, insert_qdq
+from vitrify.precision.qdq import FP8, INT8, QuantizedType, insert_qdq, rounded_weights
 from vitrify.precision.ranges import Calibrator, choose_range
+from vitrify.precision.rounding import Rounded
 from vitrify.precision.smoothing import Smoothed, smooth
+from vitrify.progress import SILENT, Progress
 
 Target = Literal["fp16", "bf16", "int8", "fp8"]
 Around = Literal["fp32", "fp16", "bf16"]
@@ -99,6 +102,7 @@ class Rewritten:
 class _Prepared:
     proto: onnx.ModelProto
     ranges: dict[str, float]
+    weights: dict[str, Rounded]
     magnitudes: dict[str, float]
     smoothed: tuple[Smoothed, ...]
 
@@ -111,6 +115,7 @@ class Rewriter:
         source: An fp32 graph, exported by vitrify: nodes are named after their modules.
         batches: Gives the calibration images anew at each call.
         threads: Of ONNX Runtime while it measures; by default what it chooses.
+        progress: Told of the layers whose weights are rounded.
 
     Raises:
         OptionError: The graph is quantised or in 16 bits already, or has no linear layers in blocks.
@@ -119,6 +124,7 @@ class Rewriter:
     source: onnx.ModelProto
     batches: Batches
     threads: int | None = None
+    progress: Progress = SILENT
     _magnitudes: dict[str, float] | None = field(default=None, repr=False)
     _prepared: dict[tuple[str, bool, Calibrator, Around, bool], _Prepared] = field(default_factory=dict, repr=False)
 
@@ -198,10 +204,10 @@ class Rewriter:
         if not chosen:
             raise OptionError("every block is to be kept: nothing is left to quantize", hint="keep fewer")
         if recipe.around == "fp32":
-            insert_qdq(proto, chosen, prepared.ranges, kind)
+            insert_qdq(proto, chosen, prepared.ranges, prepared.weights, kind)
             return Rewritten(proto=proto, smoothed=prepared.smoothed)
         half = _HALVES[recipe.around]
-        insert_qdq(proto, chosen, prepared.ranges, kind, half.dtype)
+        insert_qdq(proto, chosen, prepared.ranges, prepared.weights, kind, half.dtype)
         notes = _lower(proto, half, recipe, prepared.magnitudes, keep=False)
         return Rewritten(proto=proto, smoothed=prepared.smoothed, notes=notes)
 
@@ -213,9 +219,9 @@ class Rewriter:
             activations = list(dict.fromkeys(layer.activation for layer in layers))
             observed = observe_channels(proto, activations, self.batches, threads=self.threads)
             smoothed: tuple[Smoothed, ...] = ()
-            tops = {tensor: float(seen.channels.max()) for tensor, seen in observed.items()}
             if recipe.smooth:
-                smoothed, tops = smooth(proto, layers, observed, kind)
+                smoothed, observed = smooth(proto, layers, observed, kind)
+            tops = {tensor: seen.largest for tensor, seen in observed.items()}
             ranges = tops
             if recipe.calibrator != "max":
                 histograms = observe_histograms(proto, tops, self.batches, threads=self.threads)
@@ -227,11 +233,19 @@ class Rewriter:
                 proto = version_converter.convert_version(proto, HALF_QDQ_OPSET)
             if recipe.split_qkv:
                 split_qkv(proto)
+            weights = rounded_weights(
+                proto.graph,
+                linear_layers(proto.graph),
+                kind,
+                rows={tensor: seen.sample for tensor, seen in observed.items()},
+                scale_type=np.float32 if recipe.around == "fp32" else _HALVES[recipe.around].dtype,
+                progress=self.progress,
+            )
             magnitudes = {}
             if recipe.around == "fp16":
                 # Of this graph: smoothing and taking apart made tensors that the source does not have.
                 magnitudes = observe_magnitudes(proto, float_tensors(proto), self.batches, threads=self.threads)
-            self._prepared[key] = _Prepared(proto, ranges, magnitudes, smoothed)
+            self._prepared[key] = _Prepared(proto, ranges, weights, magnitudes, smoothed)
         return self._prepared[key]
 
 

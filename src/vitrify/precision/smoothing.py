@@ -27,6 +27,9 @@ _PAYS_INSIDE = 0.95
 _PAYS_AFTER_ACTIVATION = 0.5
 """The error left, relative to none, that makes smoothing worth it: much less where it takes a multiplication."""
 
+_ROWS = 256
+"""Of the sample that strengths are compared on."""
+
 Place = Literal["norm", "values", "multiplication"]
 
 
@@ -52,7 +55,7 @@ def smooth(
     layers: Sequence[LinearLayer],
     observed: Mapping[str, Observed],
     kind: QuantizedType,
-) -> tuple[tuple[Smoothed, ...], dict[str, float]]:
+) -> tuple[tuple[Smoothed, ...], dict[str, Observed]]:
     """Smooths the inputs of layers in place, each with the strength that leaves the least error.
 
     Args:
@@ -62,9 +65,9 @@ def smooth(
         kind: To what they will be quantised.
 
     Returns:
-        What was smoothed, and the largest magnitude of each activation after it.
+        What was smoothed, and the activations after it.
     """
-    tops = {tensor: float(seen.channels.max()) for tensor, seen in observed.items()}
+    after = dict(observed)
     done: list[Smoothed] = []
     readers: dict[str, list[LinearLayer]] = {}
     for layer in layers:
@@ -83,21 +86,22 @@ def smooth(
             weights = matrix(index, layer) * scales[:, None]
             replace_weight(index, layer.weight, weights.T if layer.transposed else weights)
         _divide(proto.graph, index, sharing, place, scales)
-        tops[tensor] = float((observed[tensor].channels / scales).max())
+        after[tensor] = observed[tensor].divided_by(scales)
         done += [Smoothed(module=layer.module, strength=strength, place=place, error_ratio=ratio) for layer in sharing]
-    return tuple(done), tops
+    return tuple(done), after
 
 
 def _best(
     index: GraphIndex, layers: Sequence[LinearLayer], seen: Observed, kind: QuantizedType
 ) -> tuple[float, float, FloatArray | None]:
     weights = np.concatenate([matrix(index, layer) for layer in layers], axis=1)
-    truth = seen.sample @ weights
-    before = _error(seen.sample, seen.channels, weights, truth, kind)
+    rows = seen.sample[:_ROWS]
+    truth = rows @ weights
+    before = _error(rows, seen.channels, weights, truth, kind)
     best: tuple[float, float, FloatArray | None] = (0.0, 1.0, None)
     for strength in STRENGTHS:
         scales = smoothing_scales(seen.channels, weights, strength)
-        after = _error(seen.sample / scales, seen.channels / scales, weights * scales[:, None], truth, kind)
+        after = _error(rows / scales, seen.channels / scales, weights * scales[:, None], truth, kind)
         if before > 0 and after / before < best[1]:
             best = strength, after / before, scales
     return best
