@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "limits.hpp"
+#include "machine/processor.hpp"
+#include "machine/threads.hpp"
 #include "reader.hpp"
 #include "workers.hpp"
 #include "vitrify/image.hpp"
@@ -222,6 +224,11 @@ NB_MODULE(_native, module) {
       "images"_a, "spec"_a, "limits"_a, "fast"_a, "out"_a, "threads"_a);
 
   define_batches(module);
+
+  module.def("available_threads", &vitrify::machine::available_threads);
+  module.def("processor_name", [] { return vitrify::machine::processor().name; });
+  module.def("instruction_sets", [] { return vitrify::machine::processor().instruction_sets; });
+  module.def("saturates_8bit", &vitrify::machine::saturates_8bit);
 
   module.def("available_kernels", &vitrify::available_kernels);
   module.def("kernels_in_use", &vitrify::kernels_in_use);

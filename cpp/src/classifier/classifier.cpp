@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <climits>
-#include <thread>
 #include <utility>
 
 #include "golden.hpp"
+#include "machine/threads.hpp"
 #include "open_image.hpp"
 #include "postprocess.hpp"
 #include "state.hpp"
@@ -36,7 +36,7 @@ const ClassifierOptions& checked(const ClassifierOptions& options) {
 }
 
 std::size_t thread_count(int threads) {
-  return threads > 0 ? static_cast<std::size_t>(threads) : std::max(1U, std::thread::hardware_concurrency());
+  return static_cast<std::size_t>(threads > 0 ? threads : machine::available_threads());
 }
 
 Precision automatic_precision(const ModelSpec& spec, const std::string& engine) {
