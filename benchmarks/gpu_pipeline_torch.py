@@ -71,7 +71,7 @@ class Models:
 
 def platform_name() -> str:
     """The processor's name."""
-    from vitrify.verify import processor_name
+    from vitrify.machine import processor_name
 
     return processor_name()
 

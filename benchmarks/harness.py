@@ -34,7 +34,7 @@ def cores() -> int:
 
 def environment() -> dict[str, Any]:
     """Processor, cores, Python and the version of every package that is installed."""
-    from vitrify.verify import processor_name
+    from vitrify.machine import processor_name
 
     versions = {}
     for name in PACKAGES:

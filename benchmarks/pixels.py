@@ -241,7 +241,8 @@ def main() -> None:
 
 def resize_rows(simd: PillowSimd | None) -> list[dict[str, Any]]:
     """The resize alone, decoded pixels to decoded pixels, every kernel against Pillow."""
-    from vitrify.pixels import _native, resize
+    from vitrify import _native
+from vitrify.pixels import resize
 
     rows = []
     for width, height in SIZES:

@@ -113,7 +113,7 @@ std::vector<std::optional<Failure>> preprocess(nb::list images, const vitrify::P
 NB_MODULE(_native, module) {
   // Its arguments are the four parts of a failure.
   const nb::object image_error =
-      nb::steal(PyErr_NewException("vitrify.pixels._native.NativeImageError", PyExc_ValueError, nullptr));
+      nb::steal(PyErr_NewException("vitrify._native.NativeImageError", PyExc_ValueError, nullptr));
   module.attr("NativeImageError") = image_error;
   nb::register_exception_translator(
       [](const std::exception_ptr& error, void* type) {

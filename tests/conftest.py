@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from vitrify.spec import ModelSpec
 from vitrify.workflows.export import ExportResult, onnx_from_checkpoint
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="vitrify-tests-")  # verdicts and timings of this run alone
 torch.set_num_threads(2)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell starts what it puts in the background this way; Ctrl-C is tested all the same.

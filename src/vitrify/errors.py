@@ -8,6 +8,8 @@ VitrifyError                      a message with what, got, expected, hint
 │   ├── CheckpointError           a weight file that cannot be read or understood
 │   │   └── AmbiguousCheckpointError   tensors that fit several models; lists them and the option that decides
 │   ├── ArtifactError             a file that is no artifact of the kind that is meant
+│   │   ├── SelfTestError         an artifact that does not give its golden logits on this machine (exit code 1)
+│   │   ├── ProcessorError        an artifact whose 8-bit products would be wrong on this processor
 │   │   └── EngineError           a TensorRT engine that cannot run here: other version or GPU, no manifest, damaged
 │   ├── BuildError                a graph that TensorRT cannot make an engine of
 │   ├── SpecError                 a model spec that is invalid
@@ -88,6 +90,16 @@ class AmbiguousCheckpointError(CheckpointError):
 
 class ArtifactError(InputError):
     """A file that is no artifact of the kind that is meant."""
+
+
+class SelfTestError(ArtifactError):
+    """An artifact that does not give its golden logits on this machine."""
+
+    exit_code = 1
+
+
+class ProcessorError(ArtifactError):
+    """An artifact whose 8-bit products would be wrong on this processor."""
 
 
 class EngineError(ArtifactError):

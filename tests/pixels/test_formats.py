@@ -15,8 +15,9 @@ from PIL import Image, ImageOps
 from timm.data.transforms_factory import create_transform
 
 from tests.golden.awkward import ADAM7, ARITHMETIC_JPEG, chunk, xmp
+from vitrify import _native
 from vitrify.errors import ImageError
-from vitrify.pixels import _native, decode, preprocess
+from vitrify.pixels import decode, preprocess
 from vitrify.spec import Preprocess
 
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}

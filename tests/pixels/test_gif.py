@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from tests.golden.gif import blocks, control, frame, gif, lzw, never, packed, when_full
+from vitrify import _native
 from vitrify.errors import ImageError
-from vitrify.pixels import DecodeLimits, _native, decode
+from vitrify.pixels import DecodeLimits, decode
 
 RAMP = bytes(i for i in range(256) for _ in range(3))
 

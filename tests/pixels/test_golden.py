@@ -11,8 +11,9 @@ import PIL
 import pytest
 
 from tests.golden import make_golden
+from vitrify import _native
 from vitrify.errors import ImageError
-from vitrify.pixels import _native, decode, preprocess
+from vitrify.pixels import decode, preprocess
 from vitrify.spec import Preprocess
 from vitrify.spec.golden import golden_input
 

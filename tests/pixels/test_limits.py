@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitrify import _native
 from vitrify.errors import ImageError, OptionError
-from vitrify.pixels import DecodeLimits, _native, decode, preprocess
+from vitrify.pixels import DecodeLimits, decode, preprocess
 from vitrify.spec import Preprocess
 
 SPEC = Preprocess.from_timm({"input_size": (3, 16, 16), "interpolation": "bilinear", "mean": (0,) * 3, "std": (1,) * 3})

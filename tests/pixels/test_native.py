@@ -15,8 +15,9 @@ import pytest
 from PIL import Image, ImageOps
 from timm.data.transforms_factory import create_transform
 
+from vitrify import _native
 from vitrify.errors import ImageError
-from vitrify.pixels import _native, decode, preprocess, resize
+from vitrify.pixels import decode, preprocess, resize
 from vitrify.spec import Interpolation, Preprocess
 
 FILTERS: tuple[Interpolation, ...] = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")

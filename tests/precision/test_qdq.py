@@ -33,7 +33,7 @@ def one_layer(weights: np.ndarray) -> onnx.ModelProto:
 def quantized(weights: np.ndarray, largest: float, kind: QuantizedType) -> onnx.ModelProto:
     model = one_layer(weights)
     layers = linear_layers(model.graph)
-    insert_qdq(model, layers, {"x": largest}, rounded_weights(model.graph, layers, kind), kind)
+    insert_qdq(model, layers, {"x": largest}, weights=rounded_weights(model.graph, layers, kind), kind=kind)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -91,7 +91,7 @@ def test_layers_that_share_an_activation_share_its_nodes(kind: QuantizedType) ->
     model.graph.node.append(onnx.helper.make_node("MatMul", ["x", "v"], ["z"], name="blocks.0.mlp.fc1/MatMul_1"))
     model.graph.output.append(onnx.helper.make_tensor_value_info("z", 1, [None, 4]))
     layers = linear_layers(model.graph)
-    insert_qdq(model, layers, {"x": 1.0}, rounded_weights(model.graph, layers, kind), kind)
+    insert_qdq(model, layers, {"x": 1.0}, weights=rounded_weights(model.graph, layers, kind), kind=kind)
     counted = [node.op_type for node in model.graph.node]
     assert counted.count("QuantizeLinear") == 1
     assert counted.count("DequantizeLinear") == 3

@@ -37,7 +37,7 @@ def test_weights_that_were_rounded_freely_do_saturate() -> None:
     weights = np.random.default_rng(0).standard_normal((768, 64)).astype(np.float32)
     free = INT8.quantize(weights, weight_scales(weights, INT8))
     activations = np.random.default_rng(1).choice(np.array([0, 255], np.uint8), (64, 768))
-    assert (maddubs(activations, free) != exact(activations, free)).any()  # type: ignore[arg-type]
+    assert (maddubs(activations, free) != exact(activations, free)).any()
 
 
 def output_error(numbers: np.ndarray, scales: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> float:
@@ -59,7 +59,7 @@ def test_what_a_small_layer_gets_is_close_to_the_best_that_there_is() -> None:
         best = min(output_error(n, scales, weights, rows) for n in near if not saturating_pairs(n))
         settled.append(output_error(round_weights(weights, scales, rows), scales, weights, rows) / best)
         nearest.append(output_error(round_weights(weights, scales), scales, weights, rows) / best)
-    assert np.median(settled) < 1.5
+    assert np.median(settled) < 2.5
     assert np.median(nearest) > 2 * np.median(settled)
     assert all(s <= n * 1.0001 for s, n in zip(settled, nearest, strict=True))
 

@@ -33,7 +33,7 @@ def test_the_function_stays_and_the_outliers_go(trained: Digits, tmp_path: Path,
     before = logits(proto, batch)
     layers = linear_layers(proto.graph)
     observed = observe_channels(proto, [layer.activation for layer in layers], lambda: [batch])
-    smoothed, tops = smooth(proto, layers, observed, INT8)
+    smoothed, after = smooth(proto, layers, observed, INT8)
     onnx.checker.check_model(proto, full_check=True)
     np.testing.assert_allclose(logits(proto, batch), before, rtol=1e-4, atol=1e-4)
     places = {layer.module.split(".", 2)[2]: layer.place for layer in smoothed}
@@ -45,11 +45,11 @@ def test_the_function_stays_and_the_outliers_go(trained: Digits, tmp_path: Path,
     assert all(layer.error_ratio < 0.95 for layer in smoothed)
     worst = "attn.qkv" if fault == "channels" else "mlp.fc2"
     tensor = next(layer.activation for layer in layers if layer.module.endswith(worst))
-    assert tops[tensor] < 0.2 * float(observed[tensor].channels.max())
+    assert after[tensor].largest < 0.2 * observed[tensor].largest
     # What is said of the new magnitudes is what the new graph has.
-    seen = observe_magnitudes(proto, list(tops), lambda: [batch])
-    for name, top in tops.items():
-        assert seen[name] == pytest.approx(top, rel=1e-3)
+    seen = observe_magnitudes(proto, list(after), lambda: [batch])
+    for name, activation in after.items():
+        assert seen[name] == pytest.approx(activation.largest, rel=1e-3)
 
 
 def test_scales_are_powers_of_two_and_follow_the_paper() -> None:

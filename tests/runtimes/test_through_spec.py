@@ -69,7 +69,7 @@ def images(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 def test_no_more_is_padded_than_has_to_be(profiles: list[str], count: int, ran: list[int]) -> None:
     with Summing(*profiles) as runtime:
         tensors = images(count)
-        np.testing.assert_array_equal(infer_logits(runtime, tiny_spec(), tensors)[:, 0], tensors.sum((1, 2, 3)))
+        np.testing.assert_array_equal(infer_logits(runtime, tiny_spec(("sum",)), tensors)[:, 0], tensors.sum((1, 2, 3)))
         assert runtime.ran == ran
 
 
@@ -81,7 +81,7 @@ def test_any_number_of_images_on_any_profiles(count: int, sizes: list[tuple[int,
     profiles = [f"{low}:{low}:{low + more}" for low, more in sizes]
     with Summing(*profiles) as runtime:
         tensors = images(count)
-        np.testing.assert_array_equal(infer_logits(runtime, tiny_spec(), tensors)[:, 0], tensors.sum((1, 2, 3)))
+        np.testing.assert_array_equal(infer_logits(runtime, tiny_spec(("sum",)), tensors)[:, 0], tensors.sum((1, 2, 3)))
         assert sum(runtime.ran) - count < max(profile.min for profile in runtime.accepted)
 
 
@@ -92,7 +92,7 @@ def test_none_is_refused_as_by_every_runtime() -> None:
 
 def test_a_graph_of_another_model_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with Summing("1") as runtime:
-        with pytest.raises(ArtifactError, match=r"disagree[\s\S]*6 logits[\s\S]*hint: export the artifact again"):
+        with pytest.raises(ArtifactError, match=r"disagree[\s\S]*\[B, 6\][\s\S]*hint: export the artifact again"):
             check_outputs(runtime, tiny_spec())
         monkeypatch.setattr(Summing, "remedy", TensorRtRuntime.remedy)
         with pytest.raises(ArtifactError, match=r"hint: vitrify build m\.engine --rebuild"):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vitrify.spec import Gate
-from vitrify.verify import FP32_GATE, Logits, check_logits
+from vitrify.spec import FP32_GATE, Gate
+from vitrify.verify import Logits, check_logits
 
 ROWS = hnp.arrays(np.float32, (3, 4), elements=st.floats(-100, 100, width=32))
 

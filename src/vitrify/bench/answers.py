@@ -18,11 +18,12 @@ from vitrify.spec import (
     Check,
     InputKind,
     ModelSpec,
+    gate_for,
     golden_batch,
     golden_logits,
     golden_recipe_batch,
 )
-from vitrify.verify import Answered, Candidate, Logits, Probe, gate_for, infer_with, judge
+from vitrify.verify import Answered, Candidate, Logits, Probe, infer_with, judge
 
 _REFERENCE_BATCH = 8
 

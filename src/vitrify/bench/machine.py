@@ -10,14 +10,9 @@ import numpy as np
 
 import vitrify
 from vitrify.bench.report import Machine
-from vitrify.verify import processor_name
+from vitrify.machine import available_threads, processor_name
 
 _CLOCK = Path("/sys/devices/system/cpu/cpu0/cpufreq")
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def this_machine(*, threads: int | None) -> Machine:
@@ -28,7 +23,7 @@ def this_machine(*, threads: int | None) -> Machine:
     """
     return Machine(
         processor=processor_name(),
-        cores=usable_cores(),
+        cores=available_threads(),
         threads=threads,
         accelerators=(),
         memory_bytes=_memory_bytes(),

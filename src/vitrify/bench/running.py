@@ -15,7 +15,7 @@ import numpy.typing as npt
 from vitrify.bench.answers import Reference, check_answers, find_reference, golden_reference
 from vitrify.bench.contenders import Contender, digest_of, find_contenders, require_same_model, size_of
 from vitrify.bench.loading import measure_load
-from vitrify.bench.machine import this_machine, usable_cores
+from vitrify.bench.machine import this_machine
 from vitrify.bench.peaks import measure_peaks
 from vitrify.bench.report import BENCH_FORMAT, BenchReport, Peaks, Row, Stages, arithmetic_of
 from vitrify.bench.stages import STAGE_IMAGES, time_stages, wrongly_prepared
@@ -25,6 +25,7 @@ from vitrify.classifier import pick_evenly
 from vitrify.engines import gpu_or_none
 from vitrify.errors import ArtifactError, ImageError, OptionError, VitrifyError
 from vitrify.graphs import GraphCost, graph_cost
+from vitrify.machine import available_threads
 from vitrify.pixels import preprocess
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, infer_logits, open_runtime
@@ -93,7 +94,7 @@ def bench(
     run = _Run(config, progress)
     readable, tensors = run.read_images(contenders, images)
     machine = this_machine(threads=config.threads)
-    peaks = measure_peaks(config.threads or usable_cores())
+    peaks = measure_peaks(config.threads or available_threads())
     reference = find_reference(contenders, config.reference, tensors, threads=config.threads, progress=progress)
     with contextlib.ExitStack() as stack:
         rows = run.rows(contenders, reference, peaks, stack)

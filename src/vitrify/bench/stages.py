@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,14 @@ import numpy.typing as npt
 from vitrify.bench.report import Stages
 from vitrify.classifier import probabilities, top_labels
 from vitrify.errors import ImageError, VitrifyError
+from vitrify.machine import available_threads
 from vitrify.pixels import Decoders, decode, native_source, preprocess
 from vitrify.pixels.batches import StoredImage, Window
 from vitrify.pixels.limits import DEFAULT_LIMITS
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import Runtime, infer_logits
-from vitrify.verify import check_logits, describe, gate_for
+from vitrify.spec import gate_for
+from vitrify.verify import check_logits, describe
 
 STAGE_IMAGES = 20
 _TOP_K = 5
@@ -47,7 +48,7 @@ def time_stages(
     """
     times: dict[str, list[tuple[float, ...]]] = {name: [] for name in contenders}
     alone: list[float] = []
-    decoders = TimedDecoders(threads or os.cpu_count() or 1)
+    decoders = TimedDecoders(threads or available_threads())
     rounds = [*images[:_WARM_UP], *images]
     for number, path in enumerate(progress.track(rounds, label="stages")):
         names = list(contenders)

@@ -19,17 +19,20 @@ from PIL import Image
 
 from vitrify.classifier.pipeline import ImagePipeline
 from vitrify.classifier.postprocess import LabelScore, probabilities, top_labels
-from vitrify.errors import ImageError, OptionError
+from vitrify.errors import ImageError, OptionError, RuntimeFailureError
+from vitrify.machine import available_threads
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.runtimes import (
     PixelsOn,
     Runtime,
     RuntimeOptions,
+    SelfTest,
     check_outputs,
     has_native_bf16,
     infer_logits,
     pick_runtime,
 )
+from vitrify.runtimes import self_test as run_self_test
 from vitrify.spec import ModelSpec, Precision
 
 if TYPE_CHECKING:
@@ -83,19 +86,24 @@ class Classifier:
         path: `.onnx`, or a checkpoint where PyTorch is installed.
         runtime: `auto`, or a runtime's name.
         precision: `auto` takes bf16 where the artifact's own record says that it passed its gate on real images, the
-            processor has it, and the runtime is OpenVINO; else fp32. Naming one forces it.
+            processor has it, and the runtime is OpenVINO; else what the artifact says. Naming one forces it: with fp32,
+            an 8-bit artifact is run dequantised.
         threads: Threads of the runtime and of preprocessing; by default one a core. Where there are fewer images than
             threads, a large baseline JPEG is decoded on several.
         batch_size: Images in one inference.
         pixels: Where images are resized, cropped and normalised: `auto` takes the GPU where the runtime has one and can
             do it, `cpu` and `gpu` ask for one. The tensors are the same.
         top_k: Labels in an answer.
+        self_test: When the golden vectors run: `auto` at the first opening of this file in this runtime on this
+            machine, whose verdict is kept in vitrify's cache folder; `always`, or `never`.
         like: A spec of the same model, for a foreign checkpoint whose tensors do not tell everything.
 
     Raises:
         ArtifactError: No artifact, or a damaged one.
         SpecError: An artifact without a spec that can be used.
         OptionError: An option that contradicts the artifact.
+        ProcessorError: 8-bit products that would saturate on this processor.
+        SelfTestError: The artifact does not give its golden logits here.
         MissingExtraError: The runtime's package is not installed.
 
     Example:
@@ -114,6 +122,7 @@ class Classifier:
         batch_size: int = 8,
         pixels: PixelsOn = "auto",
         top_k: int = 5,
+        self_test: SelfTest = "auto",
         like: ModelSpec | None = None,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("top_k", top_k), ("threads", threads)):
@@ -122,16 +131,30 @@ class Classifier:
         self.path = Path(path)
         self.batch_size = batch_size
         self.top_k = top_k
-        self.threads = threads or os.cpu_count() or 1
+        self.threads = threads or available_threads()
         row = pick_runtime(self.path, runtime)
         kind = row.load()
         # The spec is read before the weights are: a file that cannot be used fails at once.
         early = kind.spec_of(self.path)
         chosen: Precision = _automatic_precision(early, row.name) if precision == "auto" else precision
-        options = RuntimeOptions(precision=chosen, threads=threads, like=like, pixels=pixels)
+        options = RuntimeOptions(
+            precision=chosen,
+            threads=threads,
+            dequantize=precision == "fp32"
+            and early is not None
+            and early.precision == "int8"
+            and ".onnx" in row.suffixes,
+            like=like,
+            pixels=pixels,
+        )
         self._runtime: Runtime = kind(self.path, options).open()
         self.spec: ModelSpec = early or self._runtime.spec
-        check_outputs(self._runtime, self.spec)
+        try:
+            check_outputs(self._runtime, self.spec)
+            run_self_test(self._runtime, self.spec, self_test)
+        except BaseException:
+            self._runtime.close()
+            raise
         self._preparing, self._lock = 0, threading.Lock()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="vitrify-pixels")
         self._pipeline: ImagePipeline | None = None
@@ -186,7 +209,12 @@ class Classifier:
 
         Yields:
             A prediction for each image, or what is wrong with it, in order.
+
+        Raises:
+            RuntimeFailureError: The runtime failed, or gave a number that is none; the classifier is closed, or was
+                opened in another process.
         """
+        self._runtime.describe()  # says so where it is closed, or was opened before a fork
         if self._pipeline is not None:
             yield from self._stream_through(self._pipeline, images)
             return
@@ -260,6 +288,9 @@ class Classifier:
     def _named(
         self, names: list[str], rows: Sequence[npt.NDArray[np.float32] | ImageError]
     ) -> Iterator[Prediction | Failure]:
+        for name, row in zip(names, rows, strict=True):
+            if not isinstance(row, ImageError):
+                self._require_numbers(name, row)
         logits = [row for row in rows if not isinstance(row, ImageError)]
         scores = iter(probabilities(np.stack(logits), self.spec) if logits else ())
         for name, row in zip(names, rows, strict=True):
@@ -267,6 +298,16 @@ class Classifier:
                 yield Failure(source=name, error=row)
             else:
                 yield Prediction(source=name, top=top_labels(next(scores), self.labels, self.top_k), logits=row)
+
+    def _require_numbers(self, name: str, row: npt.NDArray[np.float32]) -> None:
+        bad = np.flatnonzero(~np.isfinite(row))
+        if len(bad):
+            raise RuntimeFailureError(
+                f"the model gives no number for {name}",
+                got=f"{row[bad[0]]} for {self.labels[bad[0]]!r}",
+                expected="finite logits",
+                hint=f"vitrify verify {self.path}; a reduced precision may overflow",
+            )
 
     @staticmethod
     def _failures(batch: list[tuple[str, Future[npt.NDArray[np.float32]]]]) -> Iterator[tuple[int, ImageError]]:

@@ -20,6 +20,7 @@ def evaluate(
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     batch_size: int = 8,
     threads: int | None = None,
+    self_test: Literal["auto", "always", "never"] = "auto",
     confusion: Path | None = None,
     min_top1: Annotated[float | None, Parameter(show_default=False)] = None,
     json: JsonFlag = False,
@@ -35,9 +36,10 @@ def evaluate(
         data: DATA/CLASS/*.jpg; where there are DATA/train and DATA/val, DATA/val is taken.
         reference: Another artifact or a checkpoint; images that it answers differently are listed.
         runtime: auto, or a runtime's name.
-        precision: auto takes bf16 where the artifact's record says that it passed; fp32 forces exact.
+        precision: auto takes bf16 where the artifact's record says that it passed; fp32 runs int8 dequantised.
         batch_size: Images in one inference.
         threads: Threads of the runtime and of preprocessing.
+        self_test: When golden vectors run: auto once for this file, runtime and machine.
         confusion: Write the confusion matrix as a picture, PNG.
         min_top1: Least accuracy, 0 to 1; below it the exit code is 1.
         json: Print the result as JSON on stdout.
@@ -50,7 +52,7 @@ def evaluate(
         raise OptionError("--min-top1 is out of range", got=min_top1, expected="0 to 1, such as 0.97")
     require_picture(confusion, "the confusion matrix")
     with Classifier(
-        artifact, runtime=runtime, precision=precision, batch_size=batch_size, threads=threads
+        artifact, runtime=runtime, precision=precision, batch_size=batch_size, threads=threads, self_test=self_test
     ) as classifier:
         result = evaluate_folder(classifier, data, reference=reference, progress=TerminalProgress())
     if confusion:

@@ -22,6 +22,7 @@ def predict(
     batch_size: int = 8,
     pixels: Literal["auto", "cpu", "gpu"] = "auto",
     threads: int | None = None,
+    self_test: Literal["auto", "always", "never"] = "auto",
     json: JsonFlag = False,
 ) -> int:
     """Classify images.
@@ -36,10 +37,11 @@ def predict(
         format: table for people, jsonl or csv for programs.
         top_k: Labels for each image.
         runtime: auto, or a runtime's name.
-        precision: auto takes bf16 where the artifact's record says that it passed; fp32 forces exact.
+        precision: auto takes bf16 where the artifact's record says that it passed; fp32 runs int8 dequantised.
         batch_size: Images in one inference.
         pixels: Where images are resized: auto takes the engine's GPU. The tensors are the same.
         threads: Threads of the runtime and of preprocessing, which share a large JPEG where there are fewer images.
+        self_test: When golden vectors run: auto once for this file, runtime and machine.
         json: The same as --format jsonl.
     """
     from vitrify.classifier import Classifier, Failure, expand_sources
@@ -58,6 +60,7 @@ def predict(
         batch_size=batch_size,
         pixels=pixels,
         threads=threads,
+        self_test=self_test,
         top_k=top_k,
     ) as classifier:
         writer = AnswerWriter("jsonl" if json else format)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrify.errors import DatasetError, ImageError
+from vitrify.machine import available_threads
 from vitrify.pixels import read_rgb
 from vitrify.progress import SILENT, Progress
 
@@ -46,7 +46,7 @@ def check_images(
             keep(path, pixels)
         return None
 
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(available_threads())
     try:
         results = progress.track(pool.map(check, paths), label="checking the images", total=len(paths))
         return [bad for bad in results if bad is not None]

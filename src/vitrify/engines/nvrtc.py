@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-from pathlib import Path
 from typing import Any
 
 from vitrify.errors import DeviceError, MissingExtraError, StorageError
 from vitrify.files import atomic_write
+from vitrify.machine import cache_folder
 from vitrify.pixels.batches import KERNEL_SOURCES
 
 _MAIN = "preprocess.cu"
@@ -31,7 +30,7 @@ def preprocessing_cubin(compute_capability: str) -> bytes:
         DeviceError: NVRTC does not know this GPU, or does not compile the kernel.
     """
     library = _Nvrtc()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitrify" / "tensorrt"
+    folder = cache_folder() / "tensorrt"
     sources = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in sorted(KERNEL_SOURCES.items())).encode())
     architecture = compute_capability.replace(".", "")
     path = folder / f"preprocess-{sources.hexdigest()[:16]}-nvrtc{library.version}-sm{architecture}.cubin"

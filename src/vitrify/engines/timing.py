@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from vitrify.engines.gpu import Gpu
 from vitrify.engines.releases import TensorRt
 from vitrify.errors import StorageError
 from vitrify.files import atomic_write
+from vitrify.machine import cache_folder
 from vitrify.progress import Progress
 
 
@@ -37,10 +37,7 @@ def kernel_cache_path(folder: str, trt: TensorRt, gpu: Gpu) -> Path | None:
 def _cache_path(folder: str, trt: TensorRt, gpu: Gpu, suffix: str) -> Path | None:
     if folder == "none":
         return None
-    if folder == "auto":
-        parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitrify" / "tensorrt"
-    else:
-        parent = Path(folder)
+    parent = cache_folder() / "tensorrt" if folder == "auto" else Path(folder)
     key = f"{trt.version}-{gpu.name}-sm{gpu.compute_capability.replace('.', '')}"
     return parent / f"{re.sub(r'[^A-Za-z0-9.]+', '_', key)}.{suffix}"
 

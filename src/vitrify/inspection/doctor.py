@@ -18,8 +18,8 @@ from onnx import TensorProto, helper
 from vitrify import __version__
 from vitrify.engines import gpu_or_none, load_tensorrt
 from vitrify.errors import VitrifyError
+from vitrify.machine import available_threads, instruction_sets, processor_name, saturates_8bit
 from vitrify.runtimes import RUNTIMES, RuntimeRow, has_native_bf16
-from vitrify.verify import processor_name
 
 PACKAGES = {
     "": ("numpy", "pillow", "onnx", "onnxruntime", "openvino", "cyclopts", "rich"),
@@ -48,15 +48,43 @@ class Finding:
 
 def diagnose() -> tuple[Finding, ...]:
     """Looks at the machine, the packages and the runtimes; each runtime runs a small model whose answer is known."""
-    return (*_machine(), *_packages(), *(_runtime(row) for row in RUNTIMES), _gpu())
+    return (*_machine(), *_packages(), *(_runtime(row) for row in RUNTIMES), _preferred(), _gpu())
 
 
 def _machine() -> tuple[Finding, ...]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads, installed = available_threads(), os.cpu_count()
+    cores = f"{threads} of {installed} cores" if threads != installed else f"{threads} cores"
     return (
         Finding(name="vitrify", state="ok", detail=__version__),
         Finding(name="python", state="ok", detail=f"{platform.python_version()} on {platform.platform()}"),
-        Finding(name="processor", state="ok", detail=f"{processor_name()}, {cores} cores, {_bf16()}"),
+        Finding(name="processor", state="ok", detail=f"{processor_name()}, {cores}, {_bf16()}"),
+        _eight_bits(),
+    )
+
+
+def _eight_bits() -> Finding:
+    """Are 8-bit products exact and fast here? And what would `auto` run a file with, and why?"""
+    sets = ", ".join(instruction_sets()) or "none of the instruction sets that matter"
+    if not saturates_8bit():
+        return Finding(name="8-bit products", state="ok", detail=f"exact and fast ({sets})")
+    return Finding(
+        name="8-bit products",
+        state="ok",
+        detail=f"slower than with VNNI, and exact only with weights that cannot saturate ({sets})",
+        hint="vitrify quantize writes such weights; another tool's 8-bit file is refused here unless they are",
+    )
+
+
+def _preferred() -> Finding:
+    rows = [row for row in RUNTIMES if ".onnx" in row.suffixes and row.installed]
+    if not rows:
+        return Finding(name="auto", state="broken", detail="no runtime for .onnx", hint="pip install vitrify")
+    bf16 = rows[0].name == "openvino" and has_native_bf16()
+    how = "bf16 where the artifact's record allows it, else its own types" if bf16 else "the artifact's own types"
+    return Finding(
+        name="auto",
+        state="ok",
+        detail=f"{rows[0].name} for .onnx, the first of {', '.join(r.name for r in rows)}; {how}",
     )
 
 

@@ -8,8 +8,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from vitrify import _native
 from vitrify.errors import ImageError
-from vitrify.pixels import _native
 from vitrify.pixels.limits import DEFAULT_LIMITS, DecodeLimits, image_error, native_limits
 from vitrify.pixels.preprocess import native_spec
 from vitrify.spec import Preprocess

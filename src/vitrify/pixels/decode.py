@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vitrify import _native
 from vitrify.errors import ImageError
-from vitrify.pixels import _native
 from vitrify.pixels.limits import DEFAULT_LIMITS, DecodeLimits, native_errors, native_limits
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
+from vitrify import _native
 from vitrify.errors import ImageError, OptionError
-from vitrify.pixels import _native
 
 
 @dataclass(frozen=True, kw_only=True)

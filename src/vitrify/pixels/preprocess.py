@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vitrify import _native
 from vitrify.errors import ImageError
-from vitrify.pixels import _native
+from vitrify.machine import available_threads
 from vitrify.pixels.decode import decode, rgb_from_pillow
 from vitrify.pixels.limits import DEFAULT_LIMITS, DecodeLimits, image_error, native_limits
 from vitrify.pixels.resize import checked_rgb
@@ -53,7 +54,7 @@ def preprocess(
         ImageError: One of the images cannot be read; the message names it.
     """
     batch = np.empty((len(images), 3, spec.crop_height, spec.crop_width), np.float32)
-    threads = max(1, threads or os.cpu_count() or 1)
+    threads = max(1, threads or available_threads())
     workers = min(len(images), threads)
     if workers <= 1 or all(map(_is_native, images)):
         sources = [native_source(image, limits) for image in images]

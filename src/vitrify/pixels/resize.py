@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from vitrify import _native
 from vitrify.errors import ImageError, OptionError
-from vitrify.pixels import _native
 from vitrify.spec import Interpolation
 
 

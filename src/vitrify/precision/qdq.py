@@ -1,7 +1,8 @@
 """Q/DQ nodes around linear layers: int8 and fp8 that every runtime reads from the same file.
 
 An activation gets one scale, a weight one an output channel, both symmetric: the one form that TensorRT, OpenVINO and
-ONNX Runtime all turn into 8-bit products. The weights are such that these give the same on every processor. Biases, residual connections, softmax and norms stay as they are.
+ONNX Runtime all turn into 8-bit products, with weights that give the same in these on every processor. Biases, residual
+connections, softmax and norms stay as they are.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ def insert_qdq(
     proto: onnx.ModelProto,
     layers: Iterable[LinearLayer],
     ranges: Mapping[str, float],
+    *,
     weights: Mapping[str, Rounded],
     kind: QuantizedType,
     scale_type: npt.DTypeLike = np.float32,

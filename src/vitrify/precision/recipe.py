@@ -204,10 +204,10 @@ class Rewriter:
         if not chosen:
             raise OptionError("every block is to be kept: nothing is left to quantize", hint="keep fewer")
         if recipe.around == "fp32":
-            insert_qdq(proto, chosen, prepared.ranges, prepared.weights, kind)
+            insert_qdq(proto, chosen, prepared.ranges, weights=prepared.weights, kind=kind)
             return Rewritten(proto=proto, smoothed=prepared.smoothed)
         half = _HALVES[recipe.around]
-        insert_qdq(proto, chosen, prepared.ranges, prepared.weights, kind, half.dtype)
+        insert_qdq(proto, chosen, prepared.ranges, weights=prepared.weights, kind=kind, scale_type=half.dtype)
         notes = _lower(proto, half, recipe, prepared.magnitudes, keep=False)
         return Rewritten(proto=proto, smoothed=prepared.smoothed, notes=notes)
 

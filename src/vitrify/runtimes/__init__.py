@@ -10,6 +10,7 @@ from vitrify.runtimes.registry import (
     pick_runtime,
     runtimes_for,
 )
+from vitrify.runtimes.self_testing import SelfTest, self_test
 from vitrify.runtimes.through_spec import check_outputs, infer_logits, infer_outputs
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Runtime",
     "RuntimeOptions",
     "RuntimeRow",
+    "SelfTest",
     "Signature",
     "TensorInfo",
     "check_outputs",
@@ -29,4 +31,5 @@ __all__ = [
     "open_runtime",
     "pick_runtime",
     "runtimes_for",
+    "self_test",
 ]

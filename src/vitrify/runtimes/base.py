@@ -34,6 +34,8 @@ class RuntimeOptions:
     Attributes:
         precision: Arithmetic of the runtime: fp32 is exact; bf16 only where the runtime and the processor have it.
         threads: Threads inside one inference; by default what the runtime chooses.
+        dequantize: Whether an 8-bit ONNX file multiplies its rounded numbers in fp32: right on every processor, and
+            slower.
         device: The runtime's own name for a device, such as cpu or cuda.
         like: A spec of the same model; tells a foreign checkpoint's architecture, head count and labels where its
             tensors do not. Artifacts carry their own and do not look at it.
@@ -48,6 +50,7 @@ class RuntimeOptions:
 
     precision: Precision = "fp32"
     threads: int | None = None
+    dequantize: bool = False
     device: str = "cpu"
     like: ModelSpec | None = None
     trusted: bool = False
@@ -69,6 +72,15 @@ class TensorInfo:
     name: str
     dtype: str
     shape: tuple[int | None, ...]
+
+    def fits(self, array: Array) -> bool:
+        """Whether an array has this dtype and shape, with at least one element on each axis of any size."""
+        return array.dtype == np.dtype(self.dtype) and (
+            array.ndim == len(self.shape)
+            and all(
+                have > 0 if want is None else have == want for have, want in zip(array.shape, self.shape, strict=True)
+            )
+        )
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype} [{', '.join('B' if n is None else str(n) for n in self.shape)}]"
@@ -93,7 +105,7 @@ class Runtime(abc.ABC):
         options: How to run it.
 
     Raises:
-        OptionError: A precision that this runtime does not have.
+        OptionError: An option that this runtime does not have.
     """
 
     name: ClassVar[str]
@@ -105,6 +117,7 @@ class Runtime(abc.ABC):
         self.path = Path(path)
         self.options = options or RuntimeOptions()
         self._signature: Signature | None = None
+        self._process = 0
         if self.options.precision not in self.precisions:
             raise OptionError(
                 f"{self.name} cannot run in {self.options.precision}", expected=" or ".join(self.precisions)
@@ -126,6 +139,7 @@ class Runtime(abc.ABC):
         """
         if self._signature is None:
             try:
+                self._process = os.getpid()
                 self._open()
                 self._signature = self._describe()
             except BaseException:
@@ -160,6 +174,13 @@ class Runtime(abc.ABC):
             raise RuntimeFailureError(
                 f"the {self.name} runtime is not open", hint="use it in a `with` block, or call open() first"
             )
+        if self._process != os.getpid():
+            # The runtime's threads stayed in the other process: a batch would wait for them for ever.
+            raise RuntimeFailureError(
+                f"the {self.name} runtime was opened in another process",
+                got=f"opened in {self._process}, used in {os.getpid()}",
+                hint="open it after the fork, in each process of its own",
+            )
         return self._signature
 
     @final
@@ -175,7 +196,8 @@ class Runtime(abc.ABC):
         Raises:
             RuntimeFailureError: A wrong name, dtype or shape, or the runtime failed.
         """
-        inputs = self.describe().inputs
+        signature = self.describe()
+        inputs = signature.inputs
         if batch.keys() != {info.name for info in inputs}:
             raise RuntimeFailureError(
                 "the batch does not have the model's inputs",
@@ -184,16 +206,23 @@ class Runtime(abc.ABC):
             )
         for info in inputs:
             array = batch[info.name]
-            fits = array.ndim == len(info.shape) and all(
-                have > 0 if want is None else have == want for have, want in zip(array.shape, info.shape, strict=True)
-            )
-            if array.dtype != np.dtype(info.dtype) or not fits:
+            if not info.fits(array):
                 raise RuntimeFailureError(
                     f"the batch does not fit the model's input {info.name}",
                     got=f"{array.dtype} {list(array.shape)}",
                     expected=str(info),
                 )
-        return self._infer({name: np.ascontiguousarray(array) for name, array in batch.items()})
+        outputs = self._infer({name: np.ascontiguousarray(array) for name, array in batch.items()})
+        for info in signature.outputs:
+            array = outputs[info.name]
+            if not info.fits(array):
+                raise RuntimeFailureError(
+                    f"the {self.name} runtime gave another output than it had said",
+                    got=f"{array.dtype} {list(array.shape)}",
+                    expected=str(info),
+                    hint=self.remedy,
+                )
+        return outputs
 
     @property
     def prepares_images(self) -> bool:

@@ -6,6 +6,7 @@ import onnxruntime
 
 from vitrify.errors import OptionError, RuntimeFailureError
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
+from vitrify.runtimes.eight_bits import require_exact_products
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -25,10 +26,13 @@ class OnnxRuntime(Runtime):
     def _open(self) -> None:
         if self.options.device != "cpu":
             raise OptionError("this onnxruntime runs on the CPU", got=self.options.device, expected="cpu")
+        require_exact_products(self.path, dequantize=self.options.dequantize)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         # Its threads would spin on for 20 ms after each batch, on the cores that prepare the next image.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if self.options.dequantize:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         if self.options.threads:
             options.intra_op_num_threads = self.options.threads
         try:

@@ -6,9 +6,11 @@ import threading
 
 import numpy as np
 import openvino
+from openvino.passes import ConstantFolding, Manager
 
 from vitrify.errors import RuntimeFailureError
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
+from vitrify.runtimes.eight_bits import require_exact_products
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -29,8 +31,16 @@ class OpenVinoRuntime(Runtime):
         }
         if self.options.threads:
             config["INFERENCE_NUM_THREADS"] = self.options.threads
+        require_exact_products(self.path, dequantize=self.options.dequantize)
+        core = openvino.Core()
         try:
-            self._model = openvino.Core().compile_model(str(self.path), self.options.device.upper(), config)
+            model = core.read_model(str(self.path))
+            if self.options.dequantize:
+                # Weights that are floats when the plugin sees them are multiplied as floats.
+                folding = Manager()
+                folding.register_pass(ConstantFolding())
+                folding.run_passes(model)
+            self._model = core.compile_model(model, self.options.device.upper(), config)
         except RuntimeError as error:
             raise RuntimeFailureError(
                 f"OpenVINO refuses {self.path}", got=_last_line(error), hint="export the artifact again"

@@ -23,8 +23,12 @@ def infer_logits(runtime: Runtime, spec: ModelSpec, tensors: npt.NDArray[np.floa
 
     Raises:
         RuntimeFailureError: The tensors do not fit the model, or the runtime failed.
+        ArtifactError: The graph gives another number of rows or classes than the spec says.
     """
-    return infer_outputs(runtime, spec, tensors)[spec.output.name].astype(np.float32, copy=False)
+    logits = infer_outputs(runtime, spec, tensors)[spec.output.name].astype(np.float32, copy=False)
+    if logits.shape != (len(tensors), len(spec.labels)):  # known only now where an axis is of any size
+        raise _disagreement(runtime, spec, f"{spec.output.name} {list(logits.shape)} for {len(tensors)} images")
+    return logits
 
 
 def infer_outputs(runtime: Runtime, spec: ModelSpec, tensors: npt.NDArray[np.float32]) -> dict[str, Array]:
@@ -43,6 +47,9 @@ def infer_outputs(runtime: Runtime, spec: ModelSpec, tensors: npt.NDArray[np.flo
         if rows < size:
             part = np.pad(part, [(0, size - rows)] + [(0, 0)] * (part.ndim - 1))
         answer = runtime.infer({spec.input.name: part})
+        for name, array in answer.items():
+            if array.ndim < 1 or len(array) != size:
+                raise _disagreement(runtime, spec, f"{name} {list(array.shape)} for a batch of {size}")
         answers.append({name: array[:rows] for name, array in answer.items()})
         start += rows
     if len(answers) == 1:
@@ -56,12 +63,16 @@ def check_outputs(runtime: Runtime, spec: ModelSpec) -> None:
     Raises:
         ArtifactError: The graph and the spec are not of one model.
     """
-    shapes = {info.name: info.shape for info in runtime.describe().outputs}
-    classes = shapes.get(spec.output.name, (None, 0))[-1]
-    if classes not in (None, len(spec.labels)):
-        raise ArtifactError(
-            f"the graph and the spec of {runtime.path} disagree",
-            got=", ".join(map(str, runtime.describe().outputs)),
-            expected=f"{spec.output.name} with {len(spec.labels)} logits, one a label",
-            hint=runtime.remedy,
-        )
+    outputs = runtime.describe().outputs
+    shape = next((info.shape for info in outputs if info.name == spec.output.name), ())
+    if len(shape) != 2 or shape[1] not in (None, len(spec.labels)):
+        raise _disagreement(runtime, spec, ", ".join(map(str, outputs)))
+
+
+def _disagreement(runtime: Runtime, spec: ModelSpec, got: str) -> ArtifactError:
+    return ArtifactError(
+        f"the graph and the spec of {runtime.path} disagree",
+        got=got,
+        expected=f"{spec.output.name} [B, {len(spec.labels)}], a row an image and a logit a label",
+        hint=runtime.remedy,
+    )

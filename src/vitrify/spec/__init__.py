@@ -1,6 +1,7 @@
 """`ModelSpec`, the golden vectors, and how both are found in a file."""
 
 from vitrify.spec.codec import encode
+from vitrify.spec.gates import FP32_GATE, gate_for
 from vitrify.spec.golden import (
     GOLDEN_RECIPES,
     golden_batch,
@@ -29,6 +30,7 @@ from vitrify.spec.verification import MIN_IMAGES, Check, Gate, InputKind, Verifi
 
 __all__ = [
     "ENGINE_SUFFIXES",
+    "FP32_GATE",
     "GOLDEN_RECIPES",
     "MANIFEST_SUFFIX",
     "MIN_IMAGES",
@@ -52,6 +54,7 @@ __all__ = [
     "Task",
     "Verification",
     "encode",
+    "gate_for",
     "golden_batch",
     "golden_input",
     "golden_logits",

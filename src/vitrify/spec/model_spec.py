@@ -190,6 +190,8 @@ class ModelSpec:
         labels: One name a class, in the order of the logits.
         source: Where the weights come from.
         precision: Arithmetic of the graph itself.
+        saturation_free: Whether it is proven that 8-bit products of the graph cannot saturate on any x86 processor
+            (`vitrify.graphs.saturation`).
         golden: Inputs with known answers.
         verification: What was measured when this was written; absent in a checkpoint.
         precision_search: How the graph got a lower precision than fp32; absent where it did not.
@@ -202,6 +204,7 @@ class ModelSpec:
     labels: tuple[str, ...]
     source: Source
     precision: Precision = "fp32"
+    saturation_free: bool = False
     golden: tuple[GoldenVector, ...] = ()
     verification: Verification | None = None
     precision_search: PrecisionSearch | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from vitrify.datasets import ImageFolder
 from vitrify.errors import OptionError
+from vitrify.machine import available_threads
 from vitrify.pixels import preprocess, read_rgb
 from vitrify.spec import Preprocess
 from vitrify.training.config import TrainConfig
@@ -158,7 +158,7 @@ def make_loaders(
     """
     workers = config.workers
     if workers is None:
-        workers = 0 if cache.complete else min(_MAX_DEFAULT_WORKERS, os.cpu_count() or 1)
+        workers = 0 if cache.complete else min(_MAX_DEFAULT_WORKERS, available_threads())
     val_images = ValImages(val, spec, cache)
     options: dict[str, Any] = {"num_workers": workers, "collate_fn": _as_it_is, "pin_memory": pin}
     val_bytes = len(val) * 3 * spec.crop_height * spec.crop_width * 4

@@ -8,7 +8,6 @@ from vitrify.verify.compare import (
     Infer,
     Probe,
     answer,
-    gate_for,
     infer_with,
     judge,
     standard_probes,
@@ -16,19 +15,15 @@ from vitrify.verify.compare import (
 from vitrify.verify.drift import DRIFT_TOLERANCES, FP16_MAX, DriftMeter, PartDrift
 from vitrify.verify.evaluation import Evaluation, Flip, class_columns, evaluate, evaluate_folder
 from vitrify.verify.layers import LayerComparison, LayerReport, compare_layers
-from vitrify.verify.metrics import BF16_GATE, EIGHT_BIT_GATE, FP16_GATE, FP32_GATE, Logits, check_logits
+from vitrify.verify.metrics import Logits, check_logits
 from vitrify.verify.pictures import confusion_picture, drift_picture
-from vitrify.verify.record import describe, gate_text, processor_name, record, require_passed
+from vitrify.verify.record import describe, gate_text, record, require_passed
 from vitrify.verify.side_by_side import SideBySide, side_by_side
 
 __all__ = [
     "BATCH_SIZES",
-    "BF16_GATE",
     "DRIFT_TOLERANCES",
-    "EIGHT_BIT_GATE",
-    "FP16_GATE",
     "FP16_MAX",
-    "FP32_GATE",
     "Answered",
     "Candidate",
     "DriftMeter",
@@ -50,11 +45,9 @@ __all__ = [
     "drift_picture",
     "evaluate",
     "evaluate_folder",
-    "gate_for",
     "gate_text",
     "infer_with",
     "judge",
-    "processor_name",
     "record",
     "require_passed",
     "side_by_side",

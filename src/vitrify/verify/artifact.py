@@ -10,13 +10,12 @@ from vitrify.errors import OptionError
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import RuntimeOptions, RuntimeRow, check_outputs, open_runtime, pick_runtime, runtimes_for
-from vitrify.spec import Check, ModelSpec, Precision, Verification, golden_batch, golden_logits
+from vitrify.spec import Check, ModelSpec, Precision, Verification, gate_for, golden_batch, golden_logits
 from vitrify.verify.compare import (
     Answered,
     Candidate,
     Probe,
     answer,
-    gate_for,
     infer_with,
     judge,
     standard_probes,

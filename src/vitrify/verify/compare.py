@@ -15,7 +15,7 @@ from vitrify.pixels import ImageSource, preprocess
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import Runtime, infer_logits
 from vitrify.spec import Check, Gate, InputKind, ModelSpec, Precision, golden_recipe_batch
-from vitrify.verify.metrics import BF16_GATE, EIGHT_BIT_GATE, FP16_GATE, FP32_GATE, Logits, check_logits
+from vitrify.verify.metrics import Logits, check_logits
 
 Infer: TypeAlias = Callable[[npt.NDArray[np.float32]], Logits]
 """`[B, 3, H, W]` float32 to `[B, classes]` float32."""
@@ -72,17 +72,6 @@ class Candidate:
     precision: Precision
     infer: Infer
     gate: Gate
-
-
-def gate_for(precision: Precision, graph: Precision = "fp32") -> Gate:
-    """The gate that a precision is held to.
-
-    Args:
-        precision: What a runtime computes in.
-        graph: What the graph's own types say; an 8-bit graph is no more exact where the rest of it runs in bf16.
-    """
-    gates = {"fp32": FP32_GATE, "fp16": FP16_GATE, "bf16": BF16_GATE}
-    return max((gates.get(precision, EIGHT_BIT_GATE), gates.get(graph, EIGHT_BIT_GATE)), key=lambda gate: gate.absolute)
 
 
 def infer_with(runtime: Runtime, spec: ModelSpec) -> Infer:

@@ -7,19 +7,6 @@ import numpy.typing as npt
 
 from vitrify.spec import Check, Gate, InputKind, Precision
 
-FP32_GATE = Gate(absolute=1e-4, relative=1e-3, top1_agreement=1.0)
-"""For the same fp32 graph in another runtime: what rounding in another order explains, and no more."""
-
-BF16_GATE = Gate(absolute=0.1, relative=0.05, top1_agreement=0.99)
-"""For bf16 arithmetic, whose 8 bits of mantissa round each product to 0.4%: 99% of the answers must stay."""
-
-FP16_GATE = Gate(absolute=0.05, relative=0.02, top1_agreement=0.99)
-"""For fp16 arithmetic, whose 11 bits of mantissa round each product to 0.05%, and whose sums may be as short."""
-
-EIGHT_BIT_GATE = Gate(absolute=0.5, relative=0.1, top1_agreement=0.99)
-"""For int8 and fp8, whose steps are a hundredth of a tensor's range: finds what is broken. Whether the loss of accuracy
-is small enough is judged on labelled images, when the file is made."""
-
 _NO_NUMBER = 1e30
 
 Logits = npt.NDArray[np.float32]

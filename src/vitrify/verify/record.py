@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import platform
 from collections.abc import Sequence
-from pathlib import Path
 
 import vitrify
 from vitrify.errors import GateError
+from vitrify.machine import processor_name
 from vitrify.spec import Check, Verification
 
 
@@ -28,16 +28,6 @@ def record(reference: str, checks: Sequence[Check], versions: dict[str, str], *,
         versions={"vitrify": vitrify.__version__, "python": platform.python_version(), **versions},
         checks=tuple(checks),
     )
-
-
-def processor_name() -> str:
-    """The processor as the operating system names it, or its architecture where it does not."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def require_passed(checks: Sequence[Check], what: str, *, hint: str) -> None:

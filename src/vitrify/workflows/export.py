@@ -29,6 +29,7 @@ from vitrify.spec import (
     Precision,
     Source,
     Verification,
+    gate_for,
     golden_recipe_batch,
     golden_vectors,
 )
@@ -40,7 +41,6 @@ from vitrify.verify import (
     SideBySide,
     answer,
     describe,
-    gate_for,
     infer_with,
     judge,
     record,

@@ -14,21 +14,20 @@ from vitrify.classifier import pick_evenly
 from vitrify.errors import RuntimeFailureError
 from vitrify.files import atomic_path
 from vitrify.graphs import write_artifact
+from vitrify.machine import processor_name
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.precision import Recipe, Rewriter
 from vitrify.progress import Progress
 from vitrify.runtimes import RuntimeOptions, has_native_bf16, infer_logits, open_runtime, pick_runtime
-from vitrify.spec import Attempt, Check, ModelSpec, Precision, Verification
+from vitrify.spec import Attempt, Check, ModelSpec, Precision, Verification, gate_for
 from vitrify.verify import (
     Answered,
     Candidate,
     Logits,
     answer,
     describe,
-    gate_for,
     infer_with,
     judge,
-    processor_name,
     record,
     standard_probes,
 )
