@@ -188,7 +188,18 @@ def network_table(network: Network) -> Table:
     rows.add_section()
     nodes = sum(sum(part.operators.values()) for part in network.parts)
     rows.add_row("all", "", f"{network.parameters:,}", f"{network.flops / 1e6:,.1f}", str(nodes))
+    if network.eight_bit_products:
+        rows.caption = _saturation(network)
     return rows
+
+
+def _saturation(network: Network) -> Text:
+    count, bad = network.eight_bit_products, network.saturating
+    if not bad:
+        return Text(f"{count} products in 8 bits, which cannot saturate: the same on every x86 processor")
+    return Text(
+        f"{len(bad)} of {count} products in 8 bits may saturate on x86 without VNNI, such as {bad[0]}", style="yellow"
+    )
 
 
 def engine_table(manifest: Manifest, *, title: str) -> Table:

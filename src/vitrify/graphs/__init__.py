@@ -5,7 +5,13 @@ from vitrify.graphs.cost import GraphCost, graph_cost, node_flops, shaped_model,
 from vitrify.graphs.index import GraphIndex, copy_of, drop_unread, opset_of
 from vitrify.graphs.parts import is_block, part_of, part_outputs
 from vitrify.graphs.probes import EMBEDDING, probed_model
-from vitrify.graphs.saturation import PAIR_LIMIT, integer_products, saturating_pairs, saturating_products
+from vitrify.graphs.saturation import (
+    PAIR_LIMIT,
+    eight_bit_products,
+    integer_products,
+    saturating_pairs,
+    saturating_products,
+)
 
 __all__ = [
     "EMBEDDING",
@@ -14,6 +20,7 @@ __all__ = [
     "GraphIndex",
     "copy_of",
     "drop_unread",
+    "eight_bit_products",
     "embed_spec",
     "graph_cost",
     "integer_products",

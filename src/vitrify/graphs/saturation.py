@@ -47,14 +47,22 @@ def saturating_pairs(weights: npt.NDArray[np.integer]) -> int:
     return int(((most > PAIR_LIMIT) | (least < -PAIR_LIMIT)).sum())
 
 
-def saturating_products(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """Products in 8 bits for which nothing proves that they cannot saturate, by node name.
+def eight_bit_products(proto: onnx.ModelProto) -> dict[str, bool]:
+    """The products in 8 bits by node name, and whether it is proven that they cannot saturate.
 
     A product computes in 8 bits where both of its inputs come from DequantizeLinear, or where its operator is one on
     integers. What cannot be looked up, such as weights that are computed, counts as unproven.
     """
-    graphs = (*_graphs(proto.graph), *(function for function in proto.functions))
-    return tuple(dict.fromkeys(name for graph in graphs for name in _unproven(graph)))
+    found: dict[str, bool] = {}
+    for graph in (*_graphs(proto.graph), *proto.functions):
+        for name, proven in _products(graph):
+            found[name] = proven and found.get(name, True)
+    return found
+
+
+def saturating_products(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """Products in 8 bits for which nothing proves that they cannot saturate, by node name."""
+    return tuple(name for name, proven in eight_bit_products(proto).items() if not proven)
 
 
 def integer_products(proto: onnx.ModelProto) -> tuple[str, ...]:
@@ -75,7 +83,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from _graphs(inner)
 
 
-def _unproven(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:
+def _products(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[tuple[str, bool]]:
     # A function has no weights of its own: whatever it multiplies in 8 bits stays unproven.
     index = GraphIndex(graph if isinstance(graph, onnx.GraphProto) else onnx.GraphProto(node=graph.node))
     for node in index.graph.node:
@@ -92,8 +100,8 @@ def _unproven(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:
             along_inputs = int(any(a.name == "transB" and a.i for a in node.attribute))
         else:
             continue
-        if weights is None or weights.dtype != np.int8 or not _is_proven(weights, along_inputs):
-            yield node.name or node.op_type
+        known = weights is not None and weights.dtype == np.int8
+        yield node.name or node.op_type, known and _is_proven(weights, along_inputs)  # type: ignore[arg-type]
 
 
 def _is_proven(weights: npt.NDArray[np.generic], along_inputs: int) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx
 
-from vitrify.graphs import node_flops, opset_of, part_of, shaped_model, tensor_shapes
+from vitrify.graphs import eight_bit_products, node_flops, opset_of, part_of, shaped_model, tensor_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,16 @@ class Network:
         ir_version: Version of the file format.
         size_bytes: Of the file.
         parts: In order.
+        eight_bit_products: How many products are computed in 8 bits.
+        saturating: Those of them, by node name, that could saturate on an x86 processor without VNNI.
     """
 
     opset: int
     ir_version: int
     size_bytes: int
     parts: tuple[Part, ...]
+    eight_bit_products: int = 0
+    saturating: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -83,7 +87,10 @@ def inspect_network(path: str | os.PathLike[str]) -> Network:
         outputs[part] = node.output[0]
         parameters[part] += sum(weights.pop(name, 0) for name in node.input)  # a shared weight counts once
         flops[part] += node_flops(node, shapes)
+    products = eight_bit_products(proto)
     return Network(
+        eight_bit_products=len(products),
+        saturating=tuple(name for name, proven in products.items() if not proven),
         opset=opset_of(proto),
         ir_version=proto.ir_version,
         size_bytes=path.stat().st_size,

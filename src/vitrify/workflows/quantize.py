@@ -17,7 +17,7 @@ from vitrify.classifier import pick_evenly
 from vitrify.datasets import scan_folder
 from vitrify.errors import ArtifactError, GateError
 from vitrify.files import atomic_path
-from vitrify.graphs import place_artifact, write_artifact
+from vitrify.graphs import place_artifact, saturating_products, write_artifact
 from vitrify.pixels import ImageSource
 from vitrify.precision import Recipe, Rewriter, Rewritten, Target, steps
 from vitrify.progress import SILENT, Progress
@@ -133,6 +133,7 @@ def quantized_from_onnx(
         proto,
         lambda: judge.calibration_batches(),  # noqa: PLW0108 - the judge comes after
         threads=config.threads,
+        progress=progress,
     )
     rewriter.require_parts(config.recipe.keep)  # before anything is measured
     judge = Judge(
@@ -220,7 +221,9 @@ def _search(
             for recipe in steps(first, lambda recipe: judge.rank(rewriter, recipe, folder)):
                 progress.say(f"trying {recipe}")
                 rewritten = rewriter.rewrite(recipe)
-                spec = _described(judge.spec, recipe)
+                spec = _described(judge.spec, recipe).replace(
+                    saturation_free=recipe.precision == "int8" and not saturating_products(rewritten.proto)
+                )
                 path = folder / "candidate.onnx"
                 with atomic_path(path) as temporary:
                     write_artifact(rewritten.proto, spec, temporary)
