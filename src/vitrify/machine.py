@@ -17,6 +17,13 @@ def available_threads() -> int:
     return _native.available_threads()
 
 
+def quota_threads() -> int | None:
+    """What to tell libraries that see the affinity alone: the threads that the quota allows, where it allows fewer."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = available_threads()
+    return allowed if allowed < cores else None
+
+
 def processor_name() -> str:
     """The processor as it names itself, or its architecture where it does not."""
     return _native.processor_name() or platform.processor() or platform.machine()

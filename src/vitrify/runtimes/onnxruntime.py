@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnxruntime
 
 from vitrify.errors import OptionError, RuntimeFailureError
+from vitrify.machine import quota_threads
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
 from vitrify.runtimes.eight_bits import require_exact_products
 
@@ -33,8 +34,8 @@ class OnnxRuntime(Runtime):
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if self.options.dequantize:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
-        if self.options.threads:
-            options.intra_op_num_threads = self.options.threads
+        if threads := self.options.threads or quota_threads():
+            options.intra_op_num_threads = threads
         try:
             self._session = onnxruntime.InferenceSession(
                 self.path.read_bytes(), options, providers=["CPUExecutionProvider"]

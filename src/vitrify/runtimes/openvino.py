@@ -9,6 +9,7 @@ import openvino
 from openvino.passes import ConstantFolding, Manager
 
 from vitrify.errors import RuntimeFailureError
+from vitrify.machine import quota_threads
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
 from vitrify.runtimes.eight_bits import require_exact_products
 
@@ -29,8 +30,10 @@ class OpenVinoRuntime(Runtime):
             "INFERENCE_PRECISION_HINT": _HINTS[self.options.precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
-        if self.options.threads:
-            config["INFERENCE_NUM_THREADS"] = self.options.threads
+        if threads := self.options.threads or quota_threads():
+            config["INFERENCE_NUM_THREADS"] = threads
+        if self.options.dequantize:
+            config["LP_TRANSFORMS_MODE"] = "NO"  # two rounded activations would be multiplied in 8 bits all the same
         require_exact_products(self.path, dequantize=self.options.dequantize)
         core = openvino.Core()
         try:

@@ -10,6 +10,7 @@ import torch
 
 from vitrify.checkpoints import Overrides, load_checkpoint, spec_from_checkpoint
 from vitrify.errors import InputError, OptionError, RuntimeFailureError
+from vitrify.machine import quota_threads
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
 from vitrify.spec import ModelSpec, read_spec
 
@@ -27,8 +28,8 @@ class TorchRuntime(Runtime):
             raise OptionError("no such PyTorch device", got=self.options.device, expected="cpu, cuda") from error
         if self._device.type == "cuda" and not torch.cuda.is_available():
             raise OptionError("PyTorch finds no GPU", got=self.options.device, hint="leave --device out")
-        if self.options.threads:
-            torch.set_num_threads(self.options.threads)
+        if threads := self.options.threads or quota_threads():
+            torch.set_num_threads(threads)
         self._checkpoint = load_checkpoint(self.path, overrides=_overrides(self.path, self.options.like))
         self._model = self._checkpoint.model.to(self._device).eval()
 
