@@ -18,6 +18,7 @@
 #include "machine/processor.hpp"
 #include "machine/threads.hpp"
 #include "reader.hpp"
+#include "spec/onnx_form.hpp"
 #include "workers.hpp"
 #include "vitrify/image.hpp"
 
@@ -111,6 +112,15 @@ std::vector<std::optional<Failure>> preprocess(nb::list images, const vitrify::P
 }  // namespace
 
 NB_MODULE(_native, module) {
+  module.def(
+      "onnx_fault",
+      [](const nb::bytes& content) -> std::optional<std::pair<std::string, std::string>> {
+        const nb::gil_scoped_release others;
+        const auto fault = vitrify::spec::onnx_fault(static_cast<const std::uint8_t*>(content.data()), content.size());
+        return fault ? std::optional(std::make_pair(fault->got, fault->expected)) : std::nullopt;
+      },
+      "content"_a);
+
   // Its arguments are the four parts of a failure.
   const nb::object image_error =
       nb::steal(PyErr_NewException("vitrify._native.NativeImageError", PyExc_ValueError, nullptr));

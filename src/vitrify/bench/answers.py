@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vitrify.bench.contenders import Contender, require_same_model
 from vitrify.errors import OptionError, VitrifyError
 from vitrify.progress import Progress
-from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, infer_logits, open_runtime, runtimes_for
+from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, exact_runtime_for, infer_logits, open_runtime
 from vitrify.spec import (
     ENGINE_SUFFIXES,
     Check,
@@ -107,7 +107,7 @@ def _answers_of(
     threads: int | None,
     progress: Progress,
 ) -> Reference:
-    row = runtimes_for(path)[-1]
+    row = exact_runtime_for(path)
     like = known.spec if known else None
     with open_runtime(path, row.name, RuntimeOptions(threads=threads, like=like)) as runtime:
         spec = runtime.spec

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitrify.artifacts import Artifact
 from vitrify.bench.report import contender_name
 from vitrify.errors import ArtifactError, OptionError, VitrifyError
 from vitrify.files import sha256_of
 from vitrify.runtimes import RUNTIMES, RuntimeRow, has_native_bf16, pick_runtime, runtimes_for
-from vitrify.spec import ModelSpec, Precision, read_spec
+from vitrify.spec import ModelSpec, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ def find_contenders(
         for row in named:
             kind = row.load()
             try:
-                spec = kind.spec_of(path) or read_spec(path)
+                spec = Artifact.open(path).spec
             except VitrifyError:
                 spec = None  # a foreign checkpoint, or its row will say so
             found += [

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vitrify.artifacts import Artifact
 from vitrify.classifier.pipeline import ImagePipeline
 from vitrify.classifier.postprocess import LabelScore, probabilities, top_labels
 from vitrify.errors import ImageError, OptionError, RuntimeFailureError
@@ -134,8 +135,9 @@ class Classifier:
         self.threads = threads or available_threads()
         row = pick_runtime(self.path, runtime)
         kind = row.load()
-        # The spec is read before the weights are: a file that cannot be used fails at once.
-        early = kind.spec_of(self.path)
+        artifact = Artifact.open(self.path)
+        # A file whose spec cannot be used fails at once; a foreign checkpoint is understood once its tensors are read.
+        early = artifact.spec if artifact.kind != "checkpoint" else None
         chosen: Precision = _automatic_precision(early, row.name) if precision == "auto" else precision
         options = RuntimeOptions(
             precision=chosen,
@@ -147,7 +149,7 @@ class Classifier:
             like=like,
             pixels=pixels,
         )
-        self._runtime: Runtime = kind(self.path, options).open()
+        self._runtime: Runtime = kind(artifact, options).open()
         self.spec: ModelSpec = early or self._runtime.spec
         try:
             check_outputs(self._runtime, self.spec)

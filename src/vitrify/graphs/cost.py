@@ -6,11 +6,11 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 
+from vitrify.artifacts import Artifact
 from vitrify.errors import ArtifactError
 
 
@@ -58,12 +58,12 @@ def shaped_model(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, onnx.Mo
     Raises:
         ArtifactError: No ONNX model, or shapes that contradict each other.
     """
-    path = Path(path)
+    content = Artifact.open(path).content
     try:
-        proto = onnx.load(path)
+        proto = onnx.load_from_string(content)
         _fix_batch(proto, 1)
         return proto, onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
-    except (DecodeError, OSError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+    except (DecodeError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         raise ArtifactError(
             f"{path} is no ONNX model that can be followed", got=str(error).partition("\n")[0]
         ) from error

@@ -2,9 +2,9 @@
 
 from vitrify.runtimes.base import Array, PixelsOn, Runtime, RuntimeOptions, Signature, TensorInfo
 from vitrify.runtimes.registry import (
-    CHECKPOINT_SUFFIXES,
     RUNTIMES,
     RuntimeRow,
+    exact_runtime_for,
     has_native_bf16,
     open_runtime,
     pick_runtime,
@@ -14,7 +14,6 @@ from vitrify.runtimes.self_testing import SelfTest, self_test
 from vitrify.runtimes.through_spec import check_outputs, infer_logits, infer_outputs
 
 __all__ = [
-    "CHECKPOINT_SUFFIXES",
     "RUNTIMES",
     "Array",
     "PixelsOn",
@@ -25,6 +24,7 @@ __all__ = [
     "Signature",
     "TensorInfo",
     "check_outputs",
+    "exact_runtime_for",
     "has_native_bf16",
     "infer_logits",
     "infer_outputs",

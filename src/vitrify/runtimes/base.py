@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
+from vitrify.artifacts import Artifact
 from vitrify.errors import ImageError, OptionError, RuntimeFailureError
 from vitrify.pixels import Decoders
 from vitrify.pixels.batches import StoredImage
-from vitrify.spec import ModelSpec, Precision, read_spec
+from vitrify.spec import ModelSpec, Precision
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -101,7 +102,7 @@ class Runtime(abc.ABC):
     right. `infer` may be called from several threads at once.
 
     Args:
-        path: The artifact.
+        artifact: What to run, or its path.
         options: How to run it.
 
     Raises:
@@ -113,8 +114,9 @@ class Runtime(abc.ABC):
     has_gpu_pixels: ClassVar[bool] = False
     """Whether `pixels="gpu"` can be asked for."""
 
-    def __init__(self, path: str | os.PathLike[str], options: RuntimeOptions | None = None) -> None:
-        self.path = Path(path)
+    def __init__(self, artifact: Artifact | str | os.PathLike[str], options: RuntimeOptions | None = None) -> None:
+        self._artifact = artifact if isinstance(artifact, Artifact) else None
+        self.path = artifact.path if isinstance(artifact, Artifact) else Path(artifact)
         self.options = options or RuntimeOptions()
         self._signature: Signature | None = None
         self._process = 0
@@ -250,19 +252,21 @@ class Runtime(abc.ABC):
         """
         raise RuntimeFailureError(f"the {self.name} runtime prepares no images", hint="preprocess them on the CPU")
 
-    @classmethod
-    def spec_of(cls, path: str | os.PathLike[str]) -> ModelSpec | None:
-        """The spec of a file before it is opened, or None where only the open model tells.
+    @property
+    def artifact(self) -> Artifact:
+        """What is run.
 
         Raises:
-            ArtifactError, SpecError: The file has none that can be used.
+            ArtifactError: As `Artifact.open`.
         """
-        return read_spec(path)
+        if self._artifact is None:
+            self._artifact = Artifact.open(self.path)
+        return self._artifact
 
     @property
     def spec(self) -> ModelSpec:
         """The spec of the open model."""
-        return read_spec(self.path)
+        return self.artifact.spec
 
     @classmethod
     def load_libraries(cls, path: Path) -> None:

@@ -27,7 +27,7 @@ class OnnxRuntime(Runtime):
     def _open(self) -> None:
         if self.options.device != "cpu":
             raise OptionError("this onnxruntime runs on the CPU", got=self.options.device, expected="cpu")
-        require_exact_products(self.path, dequantize=self.options.dequantize)
+        require_exact_products(self.artifact, dequantize=self.options.dequantize)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         # Its threads would spin on for 20 ms after each batch, on the cores that prepare the next image.
@@ -38,12 +38,14 @@ class OnnxRuntime(Runtime):
             options.intra_op_num_threads = threads
         try:
             self._session = onnxruntime.InferenceSession(
-                self.path.read_bytes(), options, providers=["CPUExecutionProvider"]
+                self.artifact.content, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions have no common base but Exception
             raise RuntimeFailureError(
                 f"ONNX Runtime refuses {self.path}", got=_first_line(error), hint="export the artifact again"
             ) from error
+        finally:
+            self.artifact.release()
 
     def _close(self) -> None:
         del self._session

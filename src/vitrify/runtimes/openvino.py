@@ -34,10 +34,10 @@ class OpenVinoRuntime(Runtime):
             config["INFERENCE_NUM_THREADS"] = threads
         if self.options.dequantize:
             config["LP_TRANSFORMS_MODE"] = "NO"  # two rounded activations would be multiplied in 8 bits all the same
-        require_exact_products(self.path, dequantize=self.options.dequantize)
+        require_exact_products(self.artifact, dequantize=self.options.dequantize)
         core = openvino.Core()
         try:
-            model = core.read_model(str(self.path))
+            model = core.read_model(self.artifact.content)
             if self.options.dequantize:
                 # Weights that are floats when the plugin sees them are multiplied as floats.
                 folding = Manager()
@@ -48,6 +48,8 @@ class OpenVinoRuntime(Runtime):
             raise RuntimeFailureError(
                 f"OpenVINO refuses {self.path}", got=_last_line(error), hint="export the artifact again"
             ) from error
+        finally:
+            self.artifact.release()
         self._requests = threading.local()
 
     def _close(self) -> None:

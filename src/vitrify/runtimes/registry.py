@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitrify.artifacts import CHECKPOINT_SUFFIXES, Artifact
 from vitrify.errors import ArtifactError, MissingExtraError, OptionError
 from vitrify.runtimes.base import Runtime, RuntimeOptions
 from vitrify.spec import ENGINE_SUFFIXES
@@ -54,8 +55,6 @@ class RuntimeRow:
         return loaded
 
 
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".ckpt")
-
 RUNTIMES: tuple[RuntimeRow, ...] = (
     RuntimeRow("openvino", "vitrify.runtimes.openvino:OpenVinoRuntime", (".onnx",), "openvino"),
     RuntimeRow("onnxruntime", "vitrify.runtimes.onnxruntime:OnnxRuntime", (".onnx",), "onnxruntime"),
@@ -95,6 +94,16 @@ def runtimes_for(path: str | os.PathLike[str]) -> tuple[RuntimeRow, ...]:
     return installed
 
 
+def exact_runtime_for(path: str | os.PathLike[str]) -> RuntimeRow:
+    """The installed runtime that follows a file's own types to the letter: what others are compared with.
+
+    Raises:
+        ArtifactError, MissingExtraError: As `runtimes_for`.
+    """
+    # OpenVINO chooses kernels by hints, and comes first for its speed; ONNX Runtime comes last and does as it is told.
+    return runtimes_for(path)[-1]
+
+
 def pick_runtime(path: str | os.PathLike[str], name: str = "auto") -> RuntimeRow:
     """Chooses a runtime for a file by name, or the best one with `auto`.
 
@@ -117,14 +126,17 @@ def pick_runtime(path: str | os.PathLike[str], name: str = "auto") -> RuntimeRow
     return row
 
 
-def open_runtime(path: str | os.PathLike[str], name: str = "auto", options: RuntimeOptions | None = None) -> Runtime:
+def open_runtime(
+    artifact: Artifact | str | os.PathLike[str], name: str = "auto", options: RuntimeOptions | None = None
+) -> Runtime:
     """Picks a runtime and opens it on a file; close it, or use it as a context manager.
 
     Raises:
         OptionError, ArtifactError, MissingExtraError: As `pick_runtime`.
         RuntimeFailureError: The runtime refuses the file.
     """
-    return pick_runtime(path, name).load()(path, options).open()
+    path = artifact.path if isinstance(artifact, Artifact) else artifact
+    return pick_runtime(path, name).load()(artifact, options).open()
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 import torch
@@ -52,11 +51,6 @@ class TorchRuntime(Runtime):
         except RuntimeError as error:
             raise RuntimeFailureError("PyTorch failed on a batch", got=str(error).partition("\n")[0]) from error
         return {"logits": logits.float().cpu().numpy()}
-
-    @classmethod
-    def spec_of(cls, path: str | os.PathLike[str]) -> ModelSpec | None:
-        """None: a foreign checkpoint is understood only once its tensors are read."""
-        return None
 
     @property
     def spec(self) -> ModelSpec:

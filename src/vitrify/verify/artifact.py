@@ -9,7 +9,15 @@ from pathlib import Path
 from vitrify.errors import OptionError
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
-from vitrify.runtimes import RuntimeOptions, RuntimeRow, check_outputs, open_runtime, pick_runtime, runtimes_for
+from vitrify.runtimes import (
+    RuntimeOptions,
+    RuntimeRow,
+    check_outputs,
+    exact_runtime_for,
+    open_runtime,
+    pick_runtime,
+    runtimes_for,
+)
 from vitrify.spec import Check, ModelSpec, Precision, Verification, gate_for, golden_batch, golden_logits
 from vitrify.verify.compare import (
     Answered,
@@ -117,9 +125,8 @@ def _probes(
 def _truth(
     path: Path, source: Path | None, rows: Sequence[RuntimeRow], precision: Precision
 ) -> tuple[Path, RuntimeRow]:
-    # ONNX Runtime is the exact one: OpenVINO chooses kernels by precision hints, and it is the one mostly judged.
     if source is not None:
-        return source, runtimes_for(source)[-1]
+        return source, exact_runtime_for(source)
     exact = runtimes_for(path)
     if precision == "fp32" and tuple(rows) == exact[-1:]:
         exact = exact[:-1]  # the exact one is what is judged

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vitrify.artifacts import Artifact
 from vitrify.errors import InputError, OptionError
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.progress import SILENT, Progress
-from vitrify.runtimes import RuntimeOptions, RuntimeRow, open_runtime, pick_runtime, runtimes_for
+from vitrify.runtimes import RuntimeOptions, RuntimeRow, exact_runtime_for, open_runtime, pick_runtime, runtimes_for
 from vitrify.spec import InputKind, ModelSpec, Precision, golden_recipe_batch
 from vitrify.verify.drift import DRIFT_TOLERANCES, DriftMeter, PartDrift
 from vitrify.verify.metrics import Logits
@@ -112,12 +113,12 @@ def compare_layers(
         raise OptionError("--tolerance is out of range", got=tolerance, expected="a relative error such as 0.01")
     truth_path = Path(reference) if reference is not None else _source(path)
     truth_row = (
-        runtimes_for(truth_path)[-1] if reference_runtime == "auto" else pick_runtime(truth_path, reference_runtime)
+        exact_runtime_for(truth_path) if reference_runtime == "auto" else pick_runtime(truth_path, reference_runtime)
     )
     rows = _rows(path, runtime, precision, beside=truth_row if truth_path == path else None)
     comparisons: list[LayerComparison] = []
     unmatched = _Unmatched()
-    options = RuntimeOptions(precision=precision, like=_like(truth_path, truth_row))
+    options = RuntimeOptions(precision=precision, like=_like(truth_path))
     for row in rows:
         with (
             open_probed(path, row, options, progress=progress) as candidate,
@@ -168,16 +169,16 @@ class _Unmatched:
         self.other_shapes: dict[str, None] = {}
 
 
-def _like(path: Path, row: RuntimeRow) -> ModelSpec | None:
+def _like(path: Path) -> ModelSpec | None:
     """A spec that tells a foreign checkpoint's labels; what is wrong with the reference shows when it is opened."""
     with contextlib.suppress(InputError):
-        return row.load().spec_of(path)
+        return Artifact.open(path).spec
     return None
 
 
 def _source(path: Path) -> Path:
     """What an engine was built from; anything else is its own reference, in the exact runtime."""
-    row = runtimes_for(path)[-1]
+    row = exact_runtime_for(path)
     if row.name != "tensorrt":
         return path
     with open_runtime(path, row.name) as opened:

@@ -13,12 +13,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
+from vitrify.artifacts import Artifact
 from vitrify.engines import build_plan, gpu_or_none, load_tensorrt, manifest_path, read_manifest
 from vitrify.errors import ArtifactError, DeviceError, EngineError, OptionError
 from vitrify.precision import graph_for_engine
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import Array, Runtime, RuntimeOptions, RuntimeRow, check_outputs, infer_outputs, open_runtime
-from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, golden_recipe_batch, read_spec
+from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, golden_recipe_batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ def _write_probed(source: Path, target: Path) -> dict[str, str]:
 
     from vitrify.graphs import probed_model
 
-    model, parts = probed_model(onnx.load(source))
+    model, parts = probed_model(onnx.load_from_string(Artifact.open(source).content))
     if not parts:
         raise OptionError(
             f"the parts of {source} cannot be told apart",
@@ -143,7 +144,7 @@ def _probed_engine(path: Path, folder: Path, progress: Progress) -> tuple[Path, 
     parts = _write_probed(source, probed)
     trt = load_tensorrt(manifest.flavour)
     progress.say(f"building {path.name} a second time, with its parts as outputs")
-    spec, config = read_spec(source), manifest.config
+    spec, config = Artifact.open(source).spec, manifest.config
     graph, typed = graph_for_engine(
         probed.read_bytes(),
         spec,

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrify import __version__
+from vitrify.artifacts import Artifact
 from vitrify.classifier import pick_evenly
 from vitrify.engines import (
     BuildConfig,
@@ -36,7 +37,7 @@ from vitrify.pixels import ImageSource, preprocess
 from vitrify.precision import graph_for_engine
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import runtimes_for
-from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision, Verification, golden_recipe_batch, read_spec
+from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision, Verification, golden_recipe_batch
 from vitrify.verify import require_passed, verify_artifact
 from vitrify.workflows.engine_race import Rival, batches_to_race, race
 
@@ -110,8 +111,9 @@ def engine_from_onnx(
         raise OptionError(
             f"cannot build an engine from {onnx}", expected="an .onnx file", hint="vitrify export makes one"
         )
-    content, spec = _read(onnx)
-    sha256 = hashlib.sha256(content).hexdigest()
+    artifact = Artifact.open(onnx)
+    content, spec, sha256 = artifact.content, artifact.spec, artifact.sha256
+    artifact.release()
     trt = load_tensorrt(config.tensorrt)
     # TensorRT itself times kernels on a GPU: why there is none has to be said before a graph is read. TensorRT-RTX
     # compiles for GPUs that are named.
@@ -183,16 +185,6 @@ def engine_from_manifest(
     if gpu is not None and gpu.compute_capability not in config.compute_capabilities:
         config = dataclasses.replace(config, compute_capabilities=())  # those of another machine
     return engine_from_onnx(onnx, plan, config=config, images=images, rival=rival, progress=progress)
-
-
-def _read(onnx: Path) -> tuple[bytes, ModelSpec]:
-    """The ONNX file's bytes, read once, and the spec in them: what is parsed, hashed and described is one thing."""
-    try:
-        content = onnx.read_bytes() if onnx.is_file() else None
-    except OSError as error:
-        raise ArtifactError(f"cannot read {onnx}", got=error.strerror or error, hint="check its rights") from error
-    spec = read_spec(onnx, content=content)  # says what is wrong where there is no file
-    return content or b"", spec
 
 
 def _measured_images(spec: ModelSpec, images: Sequence[ImageSource]) -> Iterator[npt.NDArray[np.float32]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from tempfile import TemporaryDirectory
 import onnx
 from google.protobuf.message import DecodeError
 
+from vitrify.artifacts import Artifact
 from vitrify.classifier import pick_evenly
 from vitrify.datasets import scan_folder
 from vitrify.errors import ArtifactError, GateError
@@ -21,7 +21,7 @@ from vitrify.graphs import place_artifact, saturating_products, write_artifact
 from vitrify.pixels import ImageSource
 from vitrify.precision import Recipe, Rewriter, Rewritten, Target, steps
 from vitrify.progress import SILENT, Progress
-from vitrify.spec import Attempt, ModelSpec, PrecisionSearch, read_spec
+from vitrify.spec import Attempt, ModelSpec, PrecisionSearch
 from vitrify.verify import class_columns
 from vitrify.workflows.judging import Judge
 from vitrify.workflows.limits import Limits
@@ -123,8 +123,8 @@ def quantized_from_onnx(
     require_usable(source, output, calibration=calibration, images=images, labels=labels)
     targets, notes = targets_here(source, config.recipe, fallback=config.fallback, runtime=config.runtime)
     notes += judging_notes(calibration, images, labels=labels, limits=config.limits)
-    spec = read_spec(source)
-    data = source.read_bytes()
+    artifact = Artifact.open(source)
+    spec, data = artifact.spec, artifact.content
     try:
         proto = onnx.load_from_string(data)
     except DecodeError as error:
@@ -149,7 +149,7 @@ def quantized_from_onnx(
         progress=progress,
     )
     search = PrecisionSearch(
-        source_sha256=hashlib.sha256(data).hexdigest(),
+        source_sha256=artifact.sha256,
         target=config.recipe.precision,
         runtime=judge.runtime,
         machine=judge.machine,
@@ -193,7 +193,7 @@ def labelled_images(model: str | os.PathLike[str], data: Path, limit: int) -> tu
         DatasetError: No labelled images, or a class that the model does not know.
         SpecError, ArtifactError: The model cannot be used.
     """
-    labels = read_spec(model).labels
+    labels = Artifact.open(model).spec.labels
     root = data / "val" if (data / "train").is_dir() and (data / "val").is_dir() else data
     folder = scan_folder(root, minimum_classes=1)
     columns = class_columns(folder, labels, model)

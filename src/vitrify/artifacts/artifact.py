@@ -1,0 +1,134 @@
+"""What a file is, whether its bytes may be given to a runtime, its spec and its digest."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from pathlib import Path
+from typing import Literal
+
+from vitrify import _native
+from vitrify.errors import ArtifactError, OptionError
+from vitrify.files import sha256_of
+from vitrify.spec import ENGINE_SUFFIXES, MANIFEST_SUFFIX, ModelSpec, read_spec
+
+Kind = Literal["onnx", "engine", "checkpoint"]
+
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".npz")
+
+_KINDS: dict[str, Kind] = {
+    ".onnx": "onnx",
+    **dict.fromkeys(ENGINE_SUFFIXES, "engine"),
+    **dict.fromkeys(CHECKPOINT_SUFFIXES, "checkpoint"),
+}
+
+_LIMIT_BYTES = (1 << 31) - 1
+"""Of an ONNX file: protobuf's own."""
+
+
+class Artifact:
+    """A file that came in through `Artifact.open`.
+
+    An ONNX file is read once and whole, and what is not a flat graph of known operators with its weights inside is
+    refused before any runtime sees it: a tensor may otherwise name a file of the machine or an address of the process.
+    Runtimes get these bytes, so that nobody can change them in between.
+
+    Attributes:
+        path: Where it lies.
+        kind: `onnx`, `engine` or `checkpoint`; a folder is a checkpoint.
+    """
+
+    def __init__(self, path: Path, kind: Kind, content: bytes | None) -> None:
+        self.path, self.kind, self._content = path, kind, content
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Artifact:
+        """Looks at a file.
+
+        Raises:
+            ArtifactError: No such file, no regular file, a kind that nothing here reads, or an ONNX file with anything
+                else in it than vitrify writes.
+        """
+        path = Path(path)
+        if path.is_dir():
+            return cls(path, "checkpoint", None)
+        if not path.exists():
+            built = path.with_name(path.name + MANIFEST_SUFFIX).is_file()
+            raise ArtifactError(
+                f"no such file: {path}", hint=f"vitrify build {path} --rebuild" if built else "check the path"
+            )
+        if not path.is_file():
+            raise ArtifactError(f"{path} is no regular file", expected="a file with its bytes on a disk")
+        kind = _KINDS.get(path.suffix.lower())
+        if kind is None:
+            raise ArtifactError(
+                f"cannot tell what {path} is", got=f"the suffix {path.suffix!r}", expected=" or ".join(_KINDS)
+            )
+        return cls(path, kind, _checked_onnx(path) if kind == "onnx" else None)
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of an ONNX file, checked.
+
+        Raises:
+            OptionError: Of another kind.
+        """
+        if self.kind != "onnx":
+            raise OptionError(f"{self.path} is no ONNX file", got=self.kind, expected="onnx")
+        if self._content is None:
+            self._content = _checked_onnx(self.path)
+        return self._content
+
+    def release(self) -> None:
+        """Frees the bytes, which a runtime that is open has in its own form; who asks again has them read again."""
+        self._content = None
+
+    @functools.cached_property
+    def spec(self) -> ModelSpec:
+        """What the file says of itself, parsed once.
+
+        Raises:
+            SpecMissingError, SpecError, SpecVersionError: It says nothing, or nothing that can be used.
+            ArtifactError: A kind of file that carries no spec, or a damaged one.
+        """
+        return read_spec(self.path, content=self._content)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the file, 64 hexadecimal digits; empty for a folder."""
+        if self._content is not None:
+            return hashlib.sha256(self._content).hexdigest()
+        return "" if self.path.is_dir() else sha256_of(self.path)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file, or of all files of a folder."""
+        if self.path.is_dir():
+            return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        return self.path.stat().st_size
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def _checked_onnx(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > _LIMIT_BYTES:
+            raise ArtifactError(
+                f"{path} is too large for an ONNX file", got=f"{size:,} bytes", expected=f"{_LIMIT_BYTES:,}"
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}", got=error.strerror or error, hint="check its permissions") from error
+    fault = _native.onnx_fault(content)
+    if fault is not None:
+        got, expected = fault
+        raise ArtifactError(
+            f"{path} is no ONNX file that vitrify runs",
+            got=got,
+            expected=expected,
+            hint="export the checkpoint again with vitrify export; a file of somebody else may do harm",
+        )
+    return content
