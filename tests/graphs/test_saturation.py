@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -73,6 +74,7 @@ SAFE = np.array([[100, 3], [-60, 2], [60, 1], [0, 0]], np.int8)
         (QDQ.format(product="Gemm <transB = 1> (a, d)"), np.ascontiguousarray(UNSAFE.T), ("Gemm_3",)),
         (QDQ.format(product="Gemm <transB = 1> (a, d)"), np.ascontiguousarray(SAFE.T), ()),
         (QDQ.format(product="MatMul (x, d)"), UNSAFE, ()),  # float activations: a product of floats
+        (QDQ.format(product="MatMul (a, d)"), UNSAFE.astype(ml_dtypes.float8_e4m3fn), ()),  # no integers
         (QDQ.format(product="MatMul (a, d)"), SAFE.astype(np.uint8), ("MatMul_3",)),  # nothing is proven of these
         ("q = QuantizeLinear (x, s, u)  i = MatMulInteger (q, w, u, z)  y = Cast <to = 1> (i)", UNSAFE,
          ("MatMulInteger_1",)),

@@ -73,10 +73,10 @@ def test_observing_in_pieces_is_observing_at_once(trained: Digits) -> None:
     whole, split = (observe_channels(proto, names, batches) for batches in (lambda: [batch], pieces))
     for name in names:
         np.testing.assert_allclose(whole[name].channels, split[name].channels, rtol=1e-4)
-        # The last block has one row an image, its class token; all of those are kept, as they are fewer than 256.
-        rows = 256 if whole[name].sample.shape[0] == 256 else len(batch)
+        # The last block has one row an image, its class token; all of those are kept, as they are fewer than 1024.
+        rows = 1024 if whole[name].sample.shape[0] == 1024 else len(batch)
         assert whole[name].sample.shape == split[name].sample.shape == (rows, len(whole[name].channels))
-    assert {len(seen.sample) for seen in whole.values()} == {256, len(batch)}
+    assert {len(seen.sample) for seen in whole.values()} == {1024, len(batch)}
     tops = {name: float(seen.channels.max()) for name, seen in whole.items()}
     one, many = (observe_histograms(proto, tops, batches) for batches in (lambda: [batch], pieces))
     for name in names:

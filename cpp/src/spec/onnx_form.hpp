@@ -27,4 +27,7 @@ struct OnnxFault {
 // with the file.
 [[nodiscard]] std::optional<OnnxFault> onnx_fault(const std::uint8_t* data, std::size_t size);
 
+// Throws ArtifactError for a file that holds anything else, or that cannot be read.
+void require_known_form(const std::string& path);
+
 }  // namespace vitrify::spec

@@ -100,6 +100,8 @@ def _products(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[tuple[str
             along_inputs = int(any(a.name == "transB" and a.i for a in node.attribute))
         else:
             continue
+        if weights is not None and not np.issubdtype(weights.dtype, np.integer):
+            continue  # floats of 8 bits
         known = weights is not None and weights.dtype == np.int8
         yield node.name or node.op_type, known and _is_proven(weights, along_inputs)  # type: ignore[arg-type]
 

@@ -67,24 +67,29 @@ class TensorInfo:
     Attributes:
         name: Tensor name.
         dtype: NumPy's name of the element type.
-        shape: One entry an axis, None where any size goes.
+        shape: One entry an axis, None where any size goes; None where not even the number of axes is known.
     """
 
     name: str
     dtype: str
-    shape: tuple[int | None, ...]
+    shape: tuple[int | None, ...] | None
 
     def fits(self, array: Array) -> bool:
         """Whether an array has this dtype and shape, with at least one element on each axis of any size."""
         return array.dtype == np.dtype(self.dtype) and (
-            array.ndim == len(self.shape)
-            and all(
-                have > 0 if want is None else have == want for have, want in zip(array.shape, self.shape, strict=True)
+            self.shape is None
+            or (
+                array.ndim == len(self.shape)
+                and all(
+                    have > 0 if want is None else have == want
+                    for have, want in zip(array.shape, self.shape, strict=True)
+                )
             )
         )
 
     def __str__(self) -> str:
-        return f"{self.name} {self.dtype} [{', '.join('B' if n is None else str(n) for n in self.shape)}]"
+        shape = ["…"] if self.shape is None else ["B" if n is None else str(n) for n in self.shape]
+        return f"{self.name} {self.dtype} [{', '.join(shape)}]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,8 +220,9 @@ class Runtime(abc.ABC):
                     expected=str(info),
                 )
         outputs = self._infer({name: np.ascontiguousarray(array) for name, array in batch.items()})
-        for info in signature.outputs:
-            array = outputs[info.name]
+        described = {info.name: info for info in signature.outputs}
+        for name, array in outputs.items():
+            info = described[name]
             if not info.fits(array):
                 raise RuntimeFailureError(
                     f"the {self.name} runtime gave another output than it had said",

@@ -150,7 +150,7 @@ class TensorRtRuntime(Runtime):
             for name, array in arrays.items():
                 info = infos[name]
                 self._require_here(name, array)
-                if array.dtype != info.dtype or array.shape != (*count, *info.shape[1:]) or 0 in array.shape:
+                if array.dtype != info.dtype or array.shape != (*count, *(info.shape or ())[1:]) or 0 in array.shape:
                     raise RuntimeFailureError(
                         f"an array does not fit the model's {name}",
                         got=f"{array.dtype} {list(array.shape)}",

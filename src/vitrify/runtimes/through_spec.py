@@ -65,7 +65,7 @@ def check_outputs(runtime: Runtime, spec: ModelSpec) -> None:
     """
     outputs = runtime.describe().outputs
     shape = next((info.shape for info in outputs if info.name == spec.output.name), ())
-    if len(shape) != 2 or shape[1] not in (None, len(spec.labels)):
+    if shape is None or len(shape) != 2 or shape[1] not in (None, len(spec.labels)):
         raise _disagreement(runtime, spec, ", ".join(map(str, outputs)))
 
 

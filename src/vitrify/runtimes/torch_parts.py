@@ -26,7 +26,7 @@ class TorchPartsRuntime(TorchRuntime):
         first = next((number for number, name in enumerate(names) if is_block(name)), None)
         if first is not None:
             names.insert(first, EMBEDDING)
-        further = tuple(TensorInfo(name=name, dtype="float32", shape=(None, None)) for name in names)
+        further = tuple(TensorInfo(name=name, dtype="float32", shape=None) for name in names)
         return Signature(inputs=signature.inputs, outputs=(*signature.outputs, *further))
 
     def _infer(self, batch: dict[str, Array]) -> dict[str, Array]:
