@@ -249,9 +249,10 @@ class TensorRtEngine final : public Engine {
 bool tensorrt_has_native(Precision /*precision*/) { return true; }
 
 std::unique_ptr<Engine> open_tensorrt(const std::string& path, const ModelSpec& spec, const EngineOptions& options) {
-  if (options.precision != Precision::fp32) {
-    throw OptionError(std::string("an engine cannot be run in ") + name_of(options.precision), {},
-                      "auto: its arithmetic was decided when it was built");
+  if (options.precision != Precision::fp32 || options.dequantize) {
+    throw OptionError(std::string("an engine cannot be run ") +
+                          (options.dequantize ? "dequantised" : std::string("in ") + name_of(options.precision)),
+                      {}, "auto: its arithmetic was decided when it was built");
   }
   return std::make_unique<TensorRtEngine>(path, spec, options);
 }
