@@ -145,23 +145,22 @@ class OpenVinoEngine final : public Engine {
   void infer(const float* tensors, std::size_t count, float* logits) override {
     ov::Shape shape = item_;
     shape[0] = count;
-    const ov::Shape rows{count, classes_};
     Pool<ov::InferRequest>::Lease lease(requests_);
     ov::InferRequest& request = lease.item();
     try {
       request.set_tensor(input_, input_tensor(tensors, shape));
-      ov::Tensor output(ov::element::f32, rows, logits);
-      const bool direct = output_.get_element_type() == ov::element::f32;
-      request.set_tensor(output_, direct ? output : ov::Tensor(ov::element::f16, rows));
       request.infer();
+      const ov::Tensor answer = request.get_tensor(output_);
       // A graph whose axes are dynamic may give another shape than the spec says; this is known only now.
-      const ov::Tensor given = request.get_tensor(output_);
-      if (given.get_shape() != rows) {
-        throw ArtifactError("the network gives another shape than its spec says", given.get_shape().to_string(),
-                            rows.to_string(), "export it again");
+      const ov::Shape expected{count, classes_};
+      if (answer.get_shape() != expected) {
+        throw ArtifactError("the network gives another shape than its spec says", answer.get_shape().to_string(),
+                            expected.to_string(), "export it again");
       }
-      if (!direct) {
-        std::copy_n(given.data<const ov::float16>(), given.get_size(), logits);
+      if (answer.get_element_type() == ov::element::f32) {
+        std::copy_n(answer.data<const float>(), answer.get_size(), logits);
+      } else {
+        std::copy_n(answer.data<const ov::float16>(), answer.get_size(), logits);
       }
     } catch (const Error&) {
       throw;
