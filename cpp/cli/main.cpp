@@ -36,6 +36,7 @@ struct Arguments {
   std::string format = "table";
   std::string pixels = "auto";
   std::string decode = "cpu";
+  std::string self_test = "auto";
   int bench = 0;
   bool json = false;
   bool verify = false;
@@ -61,12 +62,14 @@ void define(CLI::App& app, Arguments& arguments) {
   app.add_flag("--json", arguments.json, "The same as --format jsonl");
   app.add_option("--engine", options.engine, "auto, or an engine of this build")->capture_default_str();
   app.add_option("--precision", arguments.precision,
-                 "auto takes bf16 where the artifact's record says that it passed; fp32 forces exact")
+                 "auto takes bf16 where the artifact's record says that it passed; fp32 forces exact, and runs an "
+                 "int8 artifact dequantised")
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->capture_default_str();
   app.add_option("--batch-size", options.batch_size, "Images in one inference; with --bench 1 by default")
       ->capture_default_str();
-  app.add_option("--threads", options.threads, "Threads of inference and of preparing images; 0 for one a core")
+  app.add_option("--threads", options.threads,
+                 "Threads of inference and of preparing images; 0 for one a core that it may use")
       ->capture_default_str();
   app.add_option("--streams", options.streams, "Inferences at once, each with its share of the threads")
       ->check(CLI::PositiveNumber)
@@ -80,12 +83,16 @@ void define(CLI::App& app, Arguments& arguments) {
       ->check(CLI::IsMember({"cpu", "nvjpeg", "auto"}))
       ->capture_default_str();
   app.add_flag("--fast-decode", options.decode.fast, "Decode large JPEGs at a fraction of their size: other pixels");
+  app.add_option("--self-test", arguments.self_test,
+                 "Whether the golden logits are right here: auto computes them once on a machine, and keeps a pass")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->capture_default_str();
   app.add_flag("--verify", arguments.verify, "Say whether this still is the model that was exported");
   app.add_option("--bench", arguments.bench, "Time this many batches of the images, stage by stage")
       ->check(CLI::PositiveNumber);
   app.set_version_flag("--version", version_text(), "Show the version, the engines and the pixel kernels");
   app.footer(
-      "Exit codes: 0 done, 1 --verify did not hold, 2 an image, the model or an option cannot be used.\n"
+      "Exit codes: 0 done, 1 the golden logits did not hold, 2 an image, the model or an option cannot be used.\n"
       "Example: vitrify-classify flowers.onnx photos/ --format jsonl > answers.jsonl");
 }
 
@@ -148,7 +155,14 @@ int predict(const Classifier& classifier, const Arguments& arguments, const std:
     for (; sent < sources.size() && running.size() < most; sent += std::min(step, sources.size() - sent)) {
       send(sent);
     }
-    const std::vector<Answer> answers = running.front().get();
+    std::vector<Answer> answers;
+    try {
+      answers = running.front().get();
+    } catch (...) {
+      progress.clear();
+      writer.finish();  // what is known so far
+      throw;
+    }
     running.pop_front();
     for (const Answer& answer : answers) {
       failed = failed || std::holds_alternative<ImageError>(answer);
@@ -260,6 +274,11 @@ int main(int count, char** texts) {
     arguments.options.pixels = arguments.pixels == "cpu"   ? PixelsOn::cpu
                                : arguments.pixels == "gpu" ? PixelsOn::gpu
                                                            : PixelsOn::automatic;
+    // --verify reports what the self-test would refuse.
+    const bool tested = app.count("--self-test") > 0 || !arguments.verify;
+    arguments.options.self_test = !tested || arguments.self_test == "never" ? SelfTest::never
+                                  : arguments.self_test == "always"         ? SelfTest::always
+                                                                            : SelfTest::automatic;
     arguments.options.jpeg_decoder = arguments.decode == "cpu"      ? JpegDecoder::cpu
                                      : arguments.decode == "nvjpeg" ? JpegDecoder::nvjpeg
                                                                     : JpegDecoder::automatic;
@@ -267,6 +286,9 @@ int main(int count, char** texts) {
       throw InputError("--bench needs images", {}, "files, folders, or -");
     }
     return run(arguments);
+  } catch (const SelfTestError& error) {
+    std::cerr << "error: " << error.what() << '\n';
+    return kGateFailed;
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << '\n';
     return kBadInput;

@@ -70,6 +70,7 @@ void test_refusals(const Json& good) {
   refused("spec.verification.checks[0].passed", [](Json& spec) { spec["verification"]["checks"][0]["passed"] = 1; });
   refused("spec.source.model_kwargs.depth",
           [](Json& spec) { spec["source"]["model_kwargs"]["depth"] = Json::object(); });
+  refused("spec.saturation_free", [](Json& spec) { spec["saturation_free"] = 1; });
   refused("no version", [](Json& spec) { spec["version"] = "1"; });
   refused("newer", [](Json& spec) { spec["version"] = 2; });
   refused("newer", [](Json& spec) { spec["version"] = UINT64_MAX; });
@@ -101,7 +102,10 @@ void test_optional_fields(Json data) {
   }
   data["verification"] = nullptr;
   const ModelSpec spec = parse_spec(data.dump());
-  CHECK(spec.input.name == "image" && spec.output.name == "logits" && spec.checks.empty(), "defaults");
+  CHECK(spec.input.name == "image" && spec.output.name == "logits" && spec.checks.empty() && !spec.saturation_free,
+        "defaults");
+  data["saturation_free"] = true;
+  CHECK(parse_spec(data.dump()).saturation_free, "weights that cannot saturate");
 }
 
 void test_record(Json data) {

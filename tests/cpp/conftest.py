@@ -23,6 +23,13 @@ def run(*command: str | Path, cwd: Path = ROOT) -> str:
     return done.stdout
 
 
+@pytest.fixture(autouse=True)
+def verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the self-test's verdicts are kept: of each test its own, and never the user's."""
+    monkeypatch.setenv("VITRIFY_CACHE", str(tmp_path / "verdicts"))
+    return tmp_path / "verdicts" / "self-test"
+
+
 @pytest.fixture(scope="session")
 def release() -> Path:
     """The build folder of the release preset, built."""

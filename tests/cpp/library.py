@@ -28,6 +28,7 @@ class Options(ctypes.Structure):
         ("cache_folder", ctypes.c_char_p),
         ("threads", ctypes.c_int32),
         ("streams", ctypes.c_int32),
+        ("self_test", ctypes.c_char_p),
     )
 
 

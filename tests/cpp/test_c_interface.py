@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import re
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,7 @@ import onnx
 import pytest
 
 import vitrify
-from tests.cpp.conftest import GOLDEN
+from tests.cpp.conftest import GOLDEN, ROOT
 from tests.cpp.library import (
     BAD_ARGUMENT,
     BAD_ARTIFACT,
@@ -20,11 +24,13 @@ from tests.cpp.library import (
     BAD_OPTION,
     BAD_SPEC,
     GATE_FAILED,
+    OK,
     RUNTIME_FAILED,
     Library,
     Options,
     StatusError,
 )
+from vitrify.pixels import _native
 from vitrify.spec import SPEC_KEY, read_spec
 
 IMAGE = GOLDEN / "images" / "rgb.jpg"
@@ -80,6 +86,7 @@ def test_options(library: Library) -> None:
         ({"precision": b"int8"}, "fp32 or bf16"),
         ({"threads": -1}, "threads"),
         ({"streams": -2}, "streams"),
+        ({"self_test": b"often"}, "auto, always, never"),
     ):
         error = refusal(library, path, **options)
         assert error.status == BAD_OPTION
@@ -112,9 +119,27 @@ def test_verify_notices_a_changed_weight(library: Library, tiny: Path) -> None:
     values.flat[0] += 10
     largest.CopyFrom(onnx.numpy_helper.from_array(values, largest.name))
     onnx.save(model, tiny)
-    with library.load(tiny, precision=b"fp32") as native, pytest.raises(StatusError) as failed:
+    with library.load(tiny, precision=b"fp32", self_test=b"never") as native, pytest.raises(StatusError) as failed:
         native.verify()
     assert failed.value.status == GATE_FAILED
+    error = refusal(library, tiny, precision=b"fp32")
+    assert error.status == GATE_FAILED
+    assert "openvino" in str(error)
+    assert "golden vector" in str(error)
+
+
+def test_a_verdict_is_kept_for_the_file(library: Library, tiny: Path, verdicts: Path) -> None:
+    for options in ({}, {"self_test": b"auto"}, {"self_test": b"always"}, {"threads": 1}, {"streams": 2}):
+        with library.load(tiny, precision=b"fp32", **options) as native:
+            assert native.verify() < 1e-3
+        (kept,) = verdicts.iterdir()
+    stale = json.loads(kept.read_text())
+    assert stale["passed"]
+    assert stale["key"].startswith("program=c++\n")
+    assert f"instruction_sets={' '.join(_native.instruction_sets())}\n" in stale["key"]
+    # A verdict excuses its own file and no other.
+    test_verify_notices_a_changed_weight(library, tiny)
+    assert list(verdicts.iterdir()) == [kept]
 
 
 def test_images(library: Library) -> None:
@@ -148,7 +173,13 @@ def test_a_spec_of_another_type_than_the_graph(library: Library, tiny: Path) -> 
 
 def test_options_of_another_size_are_refused(library: Library) -> None:
     pointer = ctypes.c_void_p()
-    for size in (0, ctypes.sizeof(Options) - 8, ctypes.sizeof(Options) + 8):
+    first = Options.self_test.offset  # where the first version ended: its programs go on
+    options = Options(struct_size=first, self_test=b"is not read")
+    assert (
+        library.functions.vitrify_load(bytes(GOLDEN / "tiny.onnx"), ctypes.byref(options), ctypes.byref(pointer)) == OK
+    )
+    library.functions.vitrify_free(pointer)
+    for size in (0, first - 8, ctypes.sizeof(Options) - 1, ctypes.sizeof(Options) + 8):
         options = Options(struct_size=size)
         status = library.functions.vitrify_load(
             bytes(GOLDEN / "tiny.onnx"), ctypes.byref(options), ctypes.byref(pointer)
@@ -173,6 +204,81 @@ def test_null_pointers_and_counts(library: Library) -> None:
         assert functions.vitrify_classify_file(native.pointer, bytes(IMAGE), None, 1) == BAD_ARGUMENT
         assert functions.vitrify_label(native.pointer, len(native.labels)) is None
         assert functions.vitrify_label(native.pointer, -1) is None
+
+
+def test_a_classifier_that_was_freed(library: Library) -> None:
+    functions = library.functions
+    native = library.load(GOLDEN / "tiny.onnx")
+    tensor = np.zeros((1, *native.shape), np.float32)
+    with native:
+        native.infer(tensor)
+    for use in (
+        lambda: native.classify(str(IMAGE)),
+        lambda: native.classify(IMAGE.read_bytes()),
+        lambda: native.preprocess(IMAGE.read_bytes()),
+        lambda: native.infer(tensor),
+        native.verify,
+    ):
+        with pytest.raises(StatusError, match="it was freed") as refused:
+            use()
+        assert refused.value.status == BAD_ARGUMENT
+    assert functions.vitrify_label_count(native.pointer) == 0
+    assert functions.vitrify_label(native.pointer, 0) is None
+    functions.vitrify_free(native.pointer)
+
+
+def test_freed_while_others_use_it(library: Library) -> None:
+    """A call that is under way ends well; those after it are refused."""
+    native = library.load(GOLDEN / "tiny.onnx", streams=2)
+    statuses: list[int] = []
+
+    def work() -> None:
+        while True:
+            try:
+                native.classify(str(IMAGE))
+            except StatusError as error:
+                statuses.append(error.status)
+                return
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    library.functions.vitrify_free(native.pointer)
+    for thread in threads:
+        thread.join()
+    assert statuses == [BAD_ARGUMENT] * 3
+
+
+FORK = """
+import os, sys
+sys.path.insert(0, "")
+import ctypes
+from tests.cpp.library import BAD_ARGUMENT, Library, StatusError
+library = Library(ctypes.CDLL(sys.argv[1]))
+native = library.load(sys.argv[2])
+expected = native.classify(sys.argv[3])
+child = os.fork()
+if child == 0:
+    try:
+        native.classify(sys.argv[3])
+    except StatusError as error:
+        assert error.status == BAD_ARGUMENT, error
+        assert "another process" in str(error), error
+    else:
+        raise AssertionError("the parent's classifier was used")
+    library.functions.vitrify_free(native.pointer)
+    with library.load(sys.argv[2]) as own:
+        assert own.classify(sys.argv[3]) == expected
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+assert native.classify(sys.argv[3]) == expected
+"""
+
+
+def test_a_forked_process_is_told(library: Library, release: Path) -> None:
+    arguments = [release / "cpp" / "libvitrify.so", GOLDEN / "tiny.onnx", IMAGE]
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, *arguments], cwd=ROOT, check=True, timeout=120)
 
 
 @pytest.mark.parametrize("streams", [1, 3])
@@ -221,13 +327,13 @@ def test_damaged_artifacts_are_errors_or_work(library: Library, tmp_path: Path) 
     good = (GOLDEN / "tiny.onnx").read_bytes()
     rng = np.random.default_rng(3)
     path = tmp_path / "damaged.onnx"
-    for _ in range(150):
+    for number in range(150):
         data = bytearray(good)
         for at in rng.integers(0, len(data), rng.integers(1, 5)):
             data[at] = rng.integers(0, 256)
         path.write_bytes(data)
         try:
-            with library.load(path) as native:
+            with library.load(path, self_test=(b"auto", b"never")[number % 2]) as native:
                 native.classify(str(IMAGE))
         except StatusError as error:
-            assert error.status in (BAD_ARTIFACT, BAD_SPEC, RUNTIME_FAILED, BAD_OPTION)  # noqa: PT017
+            assert error.status in (BAD_ARTIFACT, BAD_SPEC, RUNTIME_FAILED, BAD_OPTION, GATE_FAILED)  # noqa: PT017

@@ -100,6 +100,19 @@ def test_verify_fails_with_one(program: Path, tiny: Path) -> None:
     assert "hint: export it again" in err
 
 
+def test_the_self_test_refuses_with_one(program: Path, tiny: Path, verdicts: Path) -> None:
+    classify(program, tiny, IMAGE)
+    assert len(list(verdicts.iterdir())) == 1
+    tiny.write_bytes(re.sub(rb'"logits":\[0\.', b'"logits":[9.', tiny.read_bytes()))
+    for arguments in ([], ["--self-test", "always"], ["--verify", "--self-test", "auto"]):
+        out, err = classify(program, tiny, IMAGE, *arguments, code=1)
+        assert not out
+        assert "gives wrong answers in openvino" in err
+        assert "expected: 9." in err
+    assert "label" in classify(program, tiny, IMAGE, "--self-test", "never")[0]
+    assert len(list(verdicts.iterdir())) == 1
+
+
 def test_bench(program: Path) -> None:
     for streams in (1, 2):
         arguments = ["--bench", "20", "--streams", str(streams), "--batch-size", "3", "--json"]
@@ -129,6 +142,7 @@ def test_bench(program: Path) -> None:
         ([TINY, IMAGE, "--streams", "many"], "streams"),
         ([TINY, IMAGE, "--decode", "nvjpeg"], "nvJPEG cannot decode"),
         ([TINY, IMAGE, "--decode", "gpu"], "decode"),
+        ([TINY, IMAGE, "--self-test", "often"], "self-test"),
         ([TINY, IMAGE, "--unknown"], "--unknown"),
         ([TINY, "--bench", "3"], "--bench needs images"),
         ([TINY, ""], "the name of an image is empty"),

@@ -24,13 +24,18 @@ namespace vitrify {
 // Where images are resized, cropped and normalised. The tensors are the same.
 enum class PixelsOn : std::uint8_t { automatic, cpu, gpu };
 
+// When an artifact is tested as it is opened: whether it gives its golden logits here. `automatic` does it once for a
+// file, library, precision, processor and GPU, and keeps a pass in the user's cache folder: $VITRIFY_CACHE, else
+// $XDG_CACHE_HOME/vitrify, else ~/.cache/vitrify.
+enum class SelfTest : std::uint8_t { automatic, always, never };
+
 struct ClassifierOptions {
   std::string engine = "auto";
   // Unset, bf16 where the artifact's record says that it passed its gate on real images and the processor has it, else
-  // fp32. Setting it forces it.
+  // fp32. Setting it forces it: fp32 runs an int8 artifact dequantised, which is as exact as its weights, and slower.
   std::optional<Precision> precision;
-  // Of inference, and of preparing a batch's images; 0 for one a core. Where there are fewer images than threads, a
-  // large baseline JPEG is decoded on several.
+  // Of inference, and of preparing a batch's images; 0 for one a core that affinity and the cgroup's quota allow. Where
+  // there are fewer images than threads, a large baseline JPEG is decoded on several.
   int threads = 0;
   int streams = 1;           // see EngineOptions
   std::string cache_folder;  // see EngineOptions
@@ -41,6 +46,7 @@ struct ClassifierOptions {
   // Unset, on the GPU where the engine runs on one.
   PixelsOn pixels = PixelsOn::automatic;
   JpegDecoder jpeg_decoder = JpegDecoder::cpu;
+  SelfTest self_test = SelfTest::automatic;
   // Is told of every batch of `classify`, by the thread that ran it; several threads may call it at once. Measuring
   // costs a few microseconds a batch.
   std::function<void(const StageTimes& times)> observer;
@@ -85,30 +91,40 @@ using Answer = std::variant<Prediction, ImageError>;
 
 // How far this engine on this machine is from the golden logits, and whether that is allowed.
 struct GoldenReport {
+  struct Logit {
+    std::size_t vector = 0;
+    std::size_t label = 0;
+    float expected = 0;
+    float got = 0;
+  };
   std::size_t comparisons = 0;  // of one row of logits with the golden one
   double max_absolute_error = 0;
   double gate_use = 0;      // largest error as a fraction of what the gate allows
+  Logit worst;              // the one with the largest share of what the gate allows
   bool top1_agrees = true;  // which the gate of fp32 asks for
   bool passed = false;
 };
 
-// Safe to use from many threads at once.
+// Safe to use from many threads at once, in the process that made it: after fork(), the child has to open its own, and
+// using the parent's throws RuntimeFailureError. So does every use of one that was moved from.
 class VITRIFY_API Classifier {
  public:
-  // Throws ArtifactError, SpecError, OptionError or RuntimeFailureError.
+  // Throws ArtifactError, with ProcessorError and SelfTestError among them, SpecError, OptionError or
+  // RuntimeFailureError.
   [[nodiscard]] static Classifier load(const std::string& path, const ClassifierOptions& options = {});
 
-  // Over an engine of one's own; of the engine's options, only `streams` is looked at. Throws OptionError.
+  // Over an engine of one's own, which is not tested; of the engine's options, only `streams` is looked at. Throws
+  // OptionError.
   Classifier(ModelSpec spec, std::unique_ptr<Engine> engine, const ClassifierOptions& options = {});
   Classifier(Classifier&&) noexcept;
   Classifier& operator=(Classifier&&) noexcept;
   ~Classifier();
 
-  // One image. Throws ImageError or RuntimeFailureError.
+  // One image. Throws ImageError, or RuntimeFailureError, for logits that are no finite numbers too.
   [[nodiscard]] Prediction classify(const ImageSource& image) const;
 
   // Any number of images, an answer for each in order, `batch_size` in an inference, `batches_at_once` of them.
-  // Throws RuntimeFailureError.
+  // Throws RuntimeFailureError, for logits that are no finite numbers too; it names their image.
   [[nodiscard]] std::vector<Answer> classify(const std::vector<ImageSource>& images) const;
 
   // The tensor of one image, spec().tensor_size() floats, on `threads` threads where it is a large JPEG. Throws
@@ -119,33 +135,39 @@ class VITRIFY_API Classifier {
   [[nodiscard]] std::vector<std::optional<ImageError>> preprocess(const std::vector<ImageSource>& images,
                                                                   float* out) const;
 
-  // Preprocessed images to logits: [count, 3, H, W] to [count, labels]. Throws RuntimeFailureError.
+  // Preprocessed images to logits: [count, 3, H, W] to [count, labels], all finite. Throws RuntimeFailureError.
   void infer(const float* tensors, std::size_t count, float* logits) const;
 
-  // The labels of one row of logits.
+  // The labels of one row of logits. Throws RuntimeFailureError where one is no finite number.
   [[nodiscard]] Prediction interpret(const float* logits) const;
 
   // Whether this still is the model that was exported. Throws SpecError where the artifact has no golden vectors.
   [[nodiscard]] GoldenReport verify() const;
 
-  [[nodiscard]] const ModelSpec& spec() const noexcept;
-  [[nodiscard]] const Engine& engine() const noexcept;
+  [[nodiscard]] const ModelSpec& spec() const;
+  [[nodiscard]] const Engine& engine() const;
   // Whether the engine prepares the images.
-  [[nodiscard]] bool pixels_on_gpu() const noexcept;
+  [[nodiscard]] bool pixels_on_gpu() const;
   // Batches that `classify` has under way: `streams`, and where a GPU infers as many again, which are decoded while
   // those are on the GPU.
-  [[nodiscard]] int batches_at_once() const noexcept;
+  [[nodiscard]] int batches_at_once() const;
   // What the network computes in.
-  [[nodiscard]] Precision precision() const noexcept;
+  [[nodiscard]] Precision precision() const;
 
  private:
   struct State;
+  // Leaves it where it is in a forked process, whose copy of it has lost its threads.
+  struct Discard {
+    void operator()(State* state) const;
+  };
+  [[nodiscard]] State& state() const;    // throws where it was moved from
+  [[nodiscard]] State& running() const;  // throws in another process too
   void preprocess_on(std::size_t threads, const ImageSource& image, float* out) const;
   void classify_on_engine(const std::vector<ImageSource>& images, std::vector<std::optional<ImageError>>& failures,
                           std::vector<float>& logits, StageTimes* times) const;
   void classify_batch(const std::vector<ImageSource>& images, std::size_t begin, std::size_t end,
                       std::vector<Answer>& answers) const;
-  std::unique_ptr<State> state_;
+  std::unique_ptr<State, Discard> state_;
 };
 
 }  // namespace vitrify

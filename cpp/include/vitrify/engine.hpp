@@ -24,7 +24,10 @@ enum class JpegDecoder : std::uint8_t { cpu, nvjpeg, automatic };
 
 struct EngineOptions {
   Precision precision = Precision::fp32;
-  // Threads of all inferences together; 0 for one a core.
+  // Runs an 8-bit network in floats: its weights are folded into floats before it is compiled, and no 8-bit product is
+  // left. Activations stay rounded.
+  bool dequantize = false;
+  // Threads of all inferences together; 0 for one a core that this process may use.
   int threads = 0;
   // Inferences that run at once, each with its share of the threads: one gives the shortest latency, one a thread the
   // most images a second.
@@ -74,7 +77,7 @@ class VITRIFY_API Engine {
   Engine& operator=(const Engine&) = delete;
 
   // Runs `count` images. `tensors` is [count, 3, height, width] float32 NCHW, `logits` is [count, labels] float32.
-  // Throws RuntimeFailureError.
+  // Throws RuntimeFailureError, and ArtifactError where what comes out is not of that shape.
   virtual void infer(const float* tensors, std::size_t count, float* logits) = 0;
 
   // Whether the engine resizes, crops and normalises images itself, to the CPU core's tensors bit by bit.
@@ -94,6 +97,9 @@ class VITRIFY_API Engine {
   // Such as "openvino" and "2026.4.1".
   [[nodiscard]] virtual std::string name() const = 0;
   [[nodiscard]] virtual std::string version() const = 0;
+
+  // The GPU and its driver; empty for the processor.
+  [[nodiscard]] virtual std::string device() const { return {}; }
 };
 
 // The engines of this build.
@@ -106,8 +112,8 @@ class VITRIFY_API Engine {
 [[nodiscard]] VITRIFY_API bool has_native(const std::string& engine, Precision precision);
 
 // Opens an artifact. `name` is one of available_engines(), or "auto" for the one that runs such a file. Throws
-// OptionError for a name or an option that does not fit, ArtifactError where graph and spec disagree,
-// RuntimeFailureError where the engine refuses the network.
+// OptionError for a name or an option that does not fit, ArtifactError where graph and spec disagree, ProcessorError
+// where 8-bit products would saturate on this processor, RuntimeFailureError where the engine refuses the network.
 [[nodiscard]] VITRIFY_API std::unique_ptr<Engine> open_engine(const std::string& path, const ModelSpec& spec,
                                                               const EngineOptions& options = {},
                                                               const std::string& name = "auto");

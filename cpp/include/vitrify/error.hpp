@@ -5,7 +5,9 @@
 // │   ├── OptionError           an option's value, or one that the artifact contradicts
 // │   ├── ImageError            bytes that are no readable image
 // │   ├── ArtifactError         a file that is no artifact of the kind that is meant
-// │   │   └── EngineError       a TensorRT engine that cannot run here: other version or GPU, no manifest, damaged
+// │   │   ├── EngineError       a TensorRT engine that cannot run here: other version or GPU, no manifest, damaged
+// │   │   ├── ProcessorError    8-bit weights whose products would saturate on this processor
+// │   │   └── SelfTestError     golden logits that this machine does not give
 // │   └── SpecError             a model spec that is invalid
 // │       ├── SpecMissingError  the file carries none
 // │       └── SpecVersionError  written by a newer vitrify
@@ -55,6 +57,14 @@ class VITRIFY_API ArtifactError : public InputError {
 };
 
 class VITRIFY_API EngineError : public ArtifactError {
+  using ArtifactError::ArtifactError;
+};
+
+class VITRIFY_API ProcessorError : public ArtifactError {
+  using ArtifactError::ArtifactError;
+};
+
+class VITRIFY_API SelfTestError : public ArtifactError {
   using ArtifactError::ArtifactError;
 };
 

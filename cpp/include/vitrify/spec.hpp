@@ -69,6 +69,8 @@ struct ModelSpec {
   std::vector<std::string> labels;
   Source source;
   Precision precision = Precision::fp32;  // arithmetic of the graph itself
+  // 8-bit weights obey the pair rule, so that u8 x s8 products cannot saturate on any x86 processor.
+  bool saturation_free = false;
   std::vector<GoldenVector> golden;
   std::vector<Check> checks;  // empty where the artifact has no record
 

@@ -10,8 +10,9 @@
  *   }
  *   vitrify_free(classifier);
  *
- * A classifier may be used from many threads at once. Labels are UTF-8; a message may quote other bytes of a file. No
- * function takes ownership of what it is given.
+ * A classifier may be used from many threads at once, in the process that loaded it: after fork(), the child has to
+ * load its own. One that was freed, or that another process loaded, is refused with VITRIFY_BAD_ARGUMENT. Labels are
+ * UTF-8; a message may quote other bytes of a file. No function takes ownership of what it is given.
  */
 #ifndef VITRIFY_VITRIFY_H
 #define VITRIFY_VITRIFY_H
@@ -27,13 +28,13 @@ extern "C" {
 
 typedef enum vitrify_status {
   VITRIFY_OK = 0,
-  VITRIFY_GATE_FAILED = 1,    /* vitrify_verify: no longer the model that was exported */
-  VITRIFY_BAD_ARGUMENT = 2,   /* a null pointer or a size that cannot be */
+  VITRIFY_GATE_FAILED = 1,    /* vitrify_load, vitrify_verify: not the answers of the model that was exported */
+  VITRIFY_BAD_ARGUMENT = 2,   /* a null pointer, a size that cannot be, or a classifier that is not open here */
   VITRIFY_BAD_OPTION = 3,     /* an option's value, or one that the artifact contradicts */
   VITRIFY_BAD_IMAGE = 4,      /* bytes that are no readable image */
-  VITRIFY_BAD_ARTIFACT = 5,   /* no such file, or no artifact */
+  VITRIFY_BAD_ARTIFACT = 5,   /* no such file, no artifact, or one that this processor or GPU cannot run */
   VITRIFY_BAD_SPEC = 6,       /* no model spec, a damaged one or a newer one */
-  VITRIFY_RUNTIME_FAILED = 7, /* the engine refused the model or a batch */
+  VITRIFY_RUNTIME_FAILED = 7, /* the engine refused the model or a batch, or gave no finite numbers */
   VITRIFY_FAILED = 8          /* anything else, such as too little memory */
 } vitrify_status;
 
@@ -44,10 +45,11 @@ typedef struct vitrify_classifier vitrify_classifier;
 typedef struct vitrify_options {
   size_t struct_size;
   const char* engine;    /* "auto", "openvino" */
-  const char* precision; /* "auto", "fp32", "bf16" */
+  const char* precision; /* "auto", "bf16", "fp32", which runs an int8 artifact dequantised */
   const char* cache_folder;
   int32_t threads;
   int32_t streams;
+  const char* self_test; /* "auto", once on this machine; "always", "never" */
 } vitrify_options;
 
 typedef struct vitrify_score {
@@ -59,8 +61,10 @@ typedef struct vitrify_score {
 VITRIFY_API const char* vitrify_last_error(void);
 VITRIFY_API const char* vitrify_version(void);
 
-/* `options` may be null. On failure `*out` is null. */
+/* `options` may be null. Once on a machine the golden logits are computed, and VITRIFY_GATE_FAILED says that they are
+ * wrong here. On failure `*out` is null. */
 VITRIFY_API vitrify_status vitrify_load(const char* path, const vitrify_options* options, vitrify_classifier** out);
+/* Calls that are under way end first. Does nothing for null and for what is not open here. */
 VITRIFY_API void vitrify_free(vitrify_classifier* classifier);
 
 /* Labels, and the input's size in pixels. A label's text lives as long as the classifier; null for a wrong index. */

@@ -3,9 +3,11 @@
 #include <chrono>
 #include <exception>
 #include <new>
+#include <string>
 #include <utility>
 
 #include "open_image.hpp"
+#include "postprocess.hpp"
 #include "state.hpp"
 #include "vitrify/classifier.hpp"
 
@@ -46,15 +48,21 @@ std::size_t close_gaps(std::vector<float>& tensors, const std::vector<std::optio
   return kept;
 }
 
+std::string name_of(const ImageSource& image, std::size_t index) {
+  const auto* path = std::get_if<std::string>(&image.value());
+  return path != nullptr ? *path : "image " + std::to_string(index);
+}
+
 }  // namespace
 
 std::vector<std::optional<ImageError>> Classifier::preprocess(const std::vector<ImageSource>& images,
                                                               float* out) const {
-  const std::size_t stride = state_->spec.tensor_size();
+  State& mine = running();
+  const std::size_t stride = mine.spec.tensor_size();
   std::vector<std::exception_ptr> errors(images.size());
-  state_->workers.each(images.size(), [&](std::size_t i) {
+  mine.workers.each(images.size(), [&](std::size_t i) {
     try {
-      preprocess_on(pixels::part_of(state_->threads, images.size(), i), images[i], out + i * stride);
+      preprocess_on(pixels::part_of(mine.threads, images.size(), i), images[i], out + i * stride);
     } catch (...) {
       errors[i] = std::current_exception();
     }
@@ -69,11 +77,12 @@ std::vector<std::optional<ImageError>> Classifier::preprocess(const std::vector<
 }
 
 std::vector<Answer> Classifier::classify(const std::vector<ImageSource>& images) const {
-  const auto largest = static_cast<std::size_t>(state_->options.batch_size);
+  State& mine = running();
+  const auto largest = static_cast<std::size_t>(mine.options.batch_size);
   const std::size_t batches = (images.size() + largest - 1) / largest;
   std::vector<Answer> answers(images.size());
   std::vector<std::exception_ptr> errors(batches);
-  state_->callers.each(batches, [&](std::size_t batch) {
+  mine.callers.each(batches, [&](std::size_t batch) {
     try {
       const std::size_t begin = batch * largest;
       classify_batch(images, begin, std::min(begin + largest, images.size()), answers);
@@ -91,21 +100,25 @@ std::vector<Answer> Classifier::classify(const std::vector<ImageSource>& images)
 
 void Classifier::classify_batch(const std::vector<ImageSource>& images, std::size_t begin, std::size_t end,
                                 std::vector<Answer>& answers) const {
-  const std::size_t classes = state_->spec.labels.size();
+  State& mine = state();
+  const std::size_t classes = mine.spec.labels.size();
   const std::vector<ImageSource> batch(images.begin() + static_cast<std::ptrdiff_t>(begin),
                                        images.begin() + static_cast<std::ptrdiff_t>(end));
   std::vector<float> logits(batch.size() * classes);
   std::vector<std::optional<ImageError>> failures;
   StageTimes times;
-  if (state_->pixels_on_gpu) {
+  if (mine.pixels_on_gpu) {
     failures.resize(batch.size());
-    classify_on_engine(batch, failures, logits, state_->options.observer ? &times : nullptr);
+    classify_on_engine(batch, failures, logits, mine.options.observer ? &times : nullptr);
   } else {
-    std::vector<float> tensors(batch.size() * state_->spec.tensor_size());
+    std::vector<float> tensors(batch.size() * mine.spec.tensor_size());
     const auto start = Clock::now();
     failures = preprocess(batch, tensors.data());
     times.decode = ms_since(start);
-    infer(tensors.data(), close_gaps(tensors, failures), logits.data());
+    const std::size_t readable = close_gaps(tensors, failures);
+    if (readable > 0) {
+      mine.engine->infer(tensors.data(), readable, logits.data());
+    }
     times.inference = ms_since(start) - times.decode;
   }
   const auto inferred = Clock::now();
@@ -114,12 +127,14 @@ void Classifier::classify_batch(const std::vector<ImageSource>& images, std::siz
     if (failures[i]) {
       answers[begin + i] = std::move(*failures[i]);
     } else {
-      answers[begin + i] = interpret(logits.data() + row++ * classes);
+      const float* scores = logits.data() + row++ * classes;
+      classifier::require_finite(scores, mine.spec, name_of(batch[i], begin + i));
+      answers[begin + i] = interpret(scores);
     }
   }
   times.post = ms_since(inferred);
-  if (state_->options.observer) {
-    state_->options.observer(times);
+  if (mine.options.observer) {
+    mine.options.observer(times);
   }
 }
 
@@ -127,15 +142,16 @@ void Classifier::classify_batch(const std::vector<ImageSource>& images, std::siz
 void Classifier::classify_on_engine(const std::vector<ImageSource>& images,
                                     std::vector<std::optional<ImageError>>& failures, std::vector<float>& logits,
                                     StageTimes* times) const {
-  const DecodeOptions& options = state_->options.decode;
-  const std::size_t classes = state_->spec.labels.size();
+  State& mine = state();
+  const DecodeOptions& options = mine.options.decode;
+  const std::size_t classes = mine.spec.labels.size();
   std::vector<std::exception_ptr> errors(images.size());
   std::vector<classifier::OpenImage> opened(images.size());
   const auto start = Clock::now();
-  state_->workers.each(images.size(), [&](std::size_t i) {
+  mine.workers.each(images.size(), [&](std::size_t i) {
     try {
       opened[i].open(images[i], options.limits);
-      static_cast<void>(resized_size(opened[i].upright(), state_->spec.preprocess));  // refuses what cannot be resized
+      static_cast<void>(resized_size(opened[i].upright(), mine.spec.preprocess));  // refuses what cannot be resized
     } catch (...) {
       errors[i] = std::current_exception();
     }
@@ -150,15 +166,14 @@ void Classifier::classify_on_engine(const std::vector<ImageSource>& images,
     }
   }
   if (!readable.empty()) {
-    state_->engine->infer_images(
+    mine.engine->infer_images(
         stored,
         [&](const std::vector<PixelWindow>& windows) {
           const auto begin = Clock::now();
-          state_->workers.each(windows.size(), [&](std::size_t k) {
+          mine.workers.each(windows.size(), [&](std::size_t k) {
             try {
               if (windows[k].rgb != nullptr) {
-                opened[readable[k]].decode(windows[k], state_->workers,
-                                           pixels::part_of(state_->threads, windows.size(), k));
+                opened[readable[k]].decode(windows[k], mine.workers, pixels::part_of(mine.threads, windows.size(), k));
               }
             } catch (...) {
               errors[readable[k]] = std::current_exception();  // the rest of the batch goes on; this row is dropped

@@ -1,14 +1,20 @@
 #include "vitrify/classifier.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <climits>
 #include <utility>
 
 #include "golden.hpp"
+#include "machine/cache.hpp"
+#include "machine/processor.hpp"
 #include "machine/threads.hpp"
 #include "open_image.hpp"
 #include "postprocess.hpp"
+#include "self_test.hpp"
 #include "state.hpp"
+#include "text.hpp"
 
 namespace vitrify {
 namespace {
@@ -52,6 +58,7 @@ Classifier::State::State(ModelSpec model, std::unique_ptr<Engine> network, const
       engine(std::move(network)),
       options(choices),
       precision(chosen),
+      process(getpid()),
       workers(thread_count(choices.threads)),
       callers(batches_at_once(engine.get(), choices)),
       threads(thread_count(choices.threads)) {
@@ -77,59 +84,106 @@ std::size_t Classifier::State::batches_at_once(const Engine* engine, const Class
 
 Classifier Classifier::load(const std::string& path, const ClassifierOptions& options) {
   static_cast<void>(checked(options));
+  const std::string mark = classifier::mark_of(path);  // before anything is read of it
   ModelSpec spec = read_spec(path);
   const std::string name = engine_for(path, options.engine);
   ClassifierOptions chosen = options;
   if (!chosen.precision) {
     chosen.precision = automatic_precision(spec, name);
   }
-  auto engine = open_engine(
-      path, spec,
-      {*chosen.precision, options.threads, options.streams, options.cache_folder, options.log, options.jpeg_decoder},
-      name);
-  return {std::move(spec), std::move(engine), chosen};
+  EngineOptions how;
+  how.precision = *chosen.precision;
+  how.dequantize = options.precision == Precision::fp32 && spec.precision == Precision::int8;
+  how.threads = options.threads;
+  how.streams = options.streams;
+  how.cache_folder = options.cache_folder;
+  how.log = options.log;
+  how.jpeg_decoder = options.jpeg_decoder;
+  auto engine = open_engine(path, spec, how, name);
+  Classifier opened(std::move(spec), std::move(engine), chosen);
+  State& state = opened.state();
+  state.dequantized = how.dequantize;
+  const machine::Processor& here = machine::processor();
+  classifier::test_itself(path, state.spec, *state.engine, opened.precision(), options.self_test,
+                          {mark, state.engine->name(), state.engine->version(), how.precision, how.dequantize,
+                           here.name, joined(here.instruction_sets, " "), state.engine->device()},
+                          classifier::Verdicts(machine::cache_folder()));
+  return opened;
 }
 
 Classifier::Classifier(ModelSpec spec, std::unique_ptr<Engine> engine, const ClassifierOptions& options)
-    : state_(std::make_unique<State>(std::move(spec), std::move(engine), checked(options),
-                                     options.precision.value_or(Precision::fp32))) {}
+    : state_(new State(std::move(spec), std::move(engine), checked(options),
+                       options.precision.value_or(Precision::fp32))) {}
 
 Classifier::Classifier(Classifier&&) noexcept = default;
 Classifier& Classifier::operator=(Classifier&&) noexcept = default;
 Classifier::~Classifier() = default;
 
-const ModelSpec& Classifier::spec() const noexcept { return state_->spec; }
-const Engine& Classifier::engine() const noexcept { return *state_->engine; }
-bool Classifier::pixels_on_gpu() const noexcept { return state_->pixels_on_gpu; }
-
-int Classifier::batches_at_once() const noexcept {
-  return static_cast<int>(State::batches_at_once(state_->engine.get(), state_->options));
+void Classifier::Discard::operator()(State* state) const {
+  if (state->process == getpid()) {
+    delete state;
+  }
 }
 
-Precision Classifier::precision() const noexcept {
+Classifier::State& Classifier::state() const {
+  if (state_ == nullptr) {
+    throw RuntimeFailureError("the classifier was moved from", {}, {}, "use the one that it was moved to");
+  }
+  return *state_;
+}
+
+Classifier::State& Classifier::running() const {
+  State& mine = state();
+  if (mine.process != getpid()) {
+    throw RuntimeFailureError("the classifier was opened in another process", "process " + std::to_string(getpid()),
+                              "process " + std::to_string(mine.process),
+                              "open it in the child: threads do not survive fork()");
+  }
+  return mine;
+}
+
+const ModelSpec& Classifier::spec() const { return state().spec; }
+const Engine& Classifier::engine() const { return *state().engine; }
+bool Classifier::pixels_on_gpu() const { return state().pixels_on_gpu; }
+
+int Classifier::batches_at_once() const {
+  return static_cast<int>(State::batches_at_once(state().engine.get(), state().options));
+}
+
+Precision Classifier::precision() const {
+  const State& mine = state();
   // Where the artifact's own arithmetic is a reduced one, that is what the engine computes in.
-  return state_->precision == Precision::fp32 ? state_->spec.precision : state_->precision;
+  return mine.precision == Precision::fp32 && !mine.dequantized ? mine.spec.precision : mine.precision;
 }
 
-void Classifier::preprocess(const ImageSource& image, float* out) const { preprocess_on(state_->threads, image, out); }
+void Classifier::preprocess(const ImageSource& image, float* out) const {
+  preprocess_on(running().threads, image, out);
+}
 
 void Classifier::preprocess_on(std::size_t threads, const ImageSource& image, float* out) const {
-  const DecodeOptions& decode = state_->options.decode;
+  const DecodeOptions& decode = state().options.decode;
   classifier::OpenImage opened;
   opened.open(image, decode.limits);
-  opened.preprocess(state_->spec.preprocess, decode.fast, state_->workers, threads, out);
+  opened.preprocess(state().spec.preprocess, decode.fast, state().workers, threads, out);
 }
 
 void Classifier::infer(const float* tensors, std::size_t count, float* logits) const {
-  if (count > 0) {
-    state_->engine->infer(tensors, count, logits);
+  const State& mine = running();
+  if (count == 0) {
+    return;
+  }
+  mine.engine->infer(tensors, count, logits);
+  for (std::size_t i = 0; i < count; ++i) {
+    classifier::require_finite(logits + i * mine.spec.labels.size(), mine.spec,
+                               "image " + std::to_string(i) + " of the batch");
   }
 }
 
 Prediction Classifier::interpret(const float* logits) const {
-  const ModelSpec& spec = state_->spec;
+  const ModelSpec& spec = state().spec;
+  classifier::require_finite(logits, spec, "the image");
   return {classifier::top_labels(classifier::probabilities(logits, spec), spec.labels,
-                                 static_cast<std::size_t>(state_->options.top_k)),
+                                 static_cast<std::size_t>(state().options.top_k)),
           std::vector<float>(logits, logits + spec.labels.size())};
 }
 
@@ -142,31 +196,7 @@ Prediction Classifier::classify(const ImageSource& image) const {
 }
 
 GoldenReport Classifier::verify() const {
-  const ModelSpec& spec = state_->spec;
-  if (spec.golden.empty()) {
-    throw SpecError("the artifact has no golden vectors", {}, {}, "export it again");
-  }
-  const std::size_t count = spec.golden.size();
-  const std::size_t stride = spec.tensor_size();
-  const std::size_t classes = spec.labels.size();
-  std::vector<float> tensors;
-  tensors.reserve(count * stride);
-  for (const GoldenVector& vector : spec.golden) {
-    const std::vector<float> tensor = golden_input(spec.preprocess.crop, vector.seed, vector.cell);
-    tensors.insert(tensors.end(), tensor.begin(), tensor.end());
-  }
-  // Each alone, then all in one batch: a graph whose batch axis is broken is right in one of the two only.
-  classifier::GoldenComparison comparison(precision(), spec.precision);
-  std::vector<float> logits(count * classes);
-  for (const std::size_t batch : {std::size_t{1}, count}) {
-    for (std::size_t begin = 0; begin < count; begin += batch) {
-      infer(tensors.data() + begin * stride, batch, logits.data() + begin * classes);
-    }
-    for (std::size_t i = 0; i < count; ++i) {
-      comparison.add(spec.golden[i].logits, logits.data() + i * classes);
-    }
-  }
-  return comparison.report();
+  return classifier::compare_golden(running().spec, *running().engine, precision());
 }
 
 }  // namespace vitrify

@@ -1,6 +1,7 @@
 // How far logits are from the golden ones, by the gates of docs/reference/spec.md.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "vitrify/classifier.hpp"
@@ -14,8 +15,8 @@ class GoldenComparison {
   // precision is held to its errors, not to its best labels.
   GoldenComparison(Precision arithmetic, Precision graph);
 
-  // `logits` has as many values as `golden`.
-  void add(const std::vector<float>& golden, const float* logits);
+  // The logits of that vector have as many values as the golden ones.
+  void add(std::size_t vector, const std::vector<float>& golden, const float* logits);
   [[nodiscard]] GoldenReport report() const;
 
  private:
@@ -29,5 +30,9 @@ class GoldenComparison {
   Gate gate_;
   GoldenReport report_;
 };
+
+// Runs the golden vectors, each alone and then all in one batch. `arithmetic` is what the engine computes in. Throws
+// SpecError where there are none.
+[[nodiscard]] GoldenReport compare_golden(const ModelSpec& spec, Engine& engine, Precision arithmetic);
 
 }  // namespace vitrify::classifier

@@ -2,10 +2,21 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 namespace vitrify::classifier {
+
+void require_finite(const float* logits, const ModelSpec& spec, const std::string& image) {
+  const std::size_t count = spec.labels.size();
+  const float* bad = std::find_if(logits, logits + count, [](float value) { return !std::isfinite(value); });
+  if (bad != logits + count) {
+    throw RuntimeFailureError("the network's answer to " + image + " is no number",
+                              "'" + spec.labels[static_cast<std::size_t>(bad - logits)] + "': " + std::to_string(*bad),
+                              "finite logits",
+                              "a reduced precision may overflow: ask for fp32; vitrify-classify --verify says whether "
+                              "the model is right on this machine");
+  }
+}
 
 std::vector<double> probabilities(const float* scores, const ModelSpec& spec) {
   std::vector<double> values(scores, scores + spec.labels.size());
@@ -34,15 +45,13 @@ std::vector<double> probabilities(const float* scores, const ModelSpec& spec) {
 
 std::vector<LabelScore> top_labels(const std::vector<double>& probabilities, const std::vector<std::string>& labels,
                                    std::size_t count) {
-  // A probability that is no number would break the order, and comes last.
-  const auto key = [&](std::size_t i) {
-    return std::isnan(probabilities[i]) ? -std::numeric_limits<double>::infinity() : probabilities[i];
-  };
   std::vector<std::size_t> order(probabilities.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   count = std::min(count, order.size());
   std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count), order.end(),
-                    [&](std::size_t a, std::size_t b) { return key(a) != key(b) ? key(a) > key(b) : a < b; });
+                    [&](std::size_t a, std::size_t b) {
+                      return probabilities[a] != probabilities[b] ? probabilities[a] > probabilities[b] : a < b;
+                    });
   std::vector<LabelScore> top;
   top.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {

@@ -1,11 +1,15 @@
 // Logits to labels with probabilities.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "vitrify/classifier.hpp"
 
 namespace vitrify::classifier {
+
+// Throws RuntimeFailureError, which says to what image the logits belong, where one of them is NaN or infinite.
+void require_finite(const float* logits, const ModelSpec& spec, const std::string& image);
 
 // Softmax over the classes, or the sigmoid of each for a multi-label model, in double. `scores` has one value a label.
 [[nodiscard]] std::vector<double> probabilities(const float* scores, const ModelSpec& spec);

@@ -1,6 +1,8 @@
 // What a classifier holds.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <memory>
 
@@ -20,6 +22,8 @@ struct Classifier::State {
   std::unique_ptr<Engine> engine;
   ClassifierOptions options;
   Precision precision;
+  bool dequantized = false;
+  const pid_t process;  // whose threads these are
   bool pixels_on_gpu = false;
   pixels::Workers workers;  // prepare images
   pixels::Workers callers;  // run batches

@@ -4,14 +4,19 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <memory>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 #include <openvino/openvino.hpp>
+#include <openvino/pass/constant_folding.hpp>
 
 #include "engines.hpp"
+#include "machine/processor.hpp"
+#include "machine/threads.hpp"
 #include "pool.hpp"
+#include "saturation.hpp"
 
 namespace vitrify::engines {
 namespace {
@@ -26,7 +31,8 @@ std::string cause(const std::exception& error) {
 
 // A folder of this file's own below the cache. OpenVINO tells files apart by their time in whole seconds, so that a
 // file replaced within one would get the network of the file before it.
-std::string cache_of(const std::string& path, const std::string& folder) {
+std::string cache_of(const std::string& path, const EngineOptions& options) {
+  const std::string& folder = options.cache_folder;
   namespace fs = std::filesystem;
   std::error_code failed;
   fs::create_directories(folder, failed);
@@ -35,7 +41,8 @@ std::string cache_of(const std::string& path, const std::string& folder) {
   }
   const fs::path file = fs::absolute(path);
   const std::string key = file.string() + '\n' + std::to_string(fs::file_size(file)) + '\n' +
-                          std::to_string(fs::last_write_time(file).time_since_epoch().count());
+                          std::to_string(fs::last_write_time(file).time_since_epoch().count()) +
+                          (options.dequantize ? "\ndequantised" : "");
   std::uint64_t hash = 0xCBF29CE484222325;  // FNV-1a
   for (const char letter : key) {
     hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001B3;
@@ -55,11 +62,28 @@ ov::AnyMap properties_of(const std::string& path, const EngineOptions& options) 
   }
   if (options.threads > 0) {
     properties.insert(ov::inference_num_threads(options.threads));
+  } else if (machine::quota_threads()) {  // which OpenVINO does not see, unlike the affinity mask
+    properties.insert(ov::inference_num_threads(machine::available_threads()));
+  }
+  if (options.dequantize) {
+    // OpenVINO would multiply two activations in 8 bits, where both are rounded.
+    properties.insert({"LP_TRANSFORMS_MODE", false});
   }
   if (!options.cache_folder.empty()) {
-    properties.insert(ov::cache_dir(cache_of(path, options.cache_folder)));
+    properties.insert(ov::cache_dir(cache_of(path, options)));
   }
   return properties;
+}
+
+ov::CompiledModel compiled(const std::string& path, const EngineOptions& options) {
+  ov::Core core;
+  const ov::AnyMap properties = properties_of(path, options);
+  if (!options.dequantize) {
+    return core.compile_model(path, "CPU", properties);
+  }
+  const std::shared_ptr<ov::Model> model = core.read_model(path);
+  ov::pass::ConstantFolding().run_on_model(model);  // 8-bit weights, their scales and zero points to floats
+  return core.compile_model(model, "CPU", properties);
 }
 
 std::string shown(const ov::Output<const ov::Node>& port) {
@@ -98,7 +122,7 @@ class OpenVinoEngine final : public Engine {
               static_cast<std::size_t>(spec.preprocess.crop.width)},
         classes_(spec.labels.size()) {
     try {
-      model_ = ov::Core().compile_model(path, "CPU", properties_of(path, options));
+      model_ = compiled(path, options);
       const auto type = spec.input.dtype == ElementType::float16 ? ov::element::f16 : ov::element::f32;
       input_ = port_of(model_.inputs(), spec.input.name, {3, spec.preprocess.crop.height, spec.preprocess.crop.width},
                        {type}, path);
@@ -125,14 +149,21 @@ class OpenVinoEngine final : public Engine {
     ov::InferRequest& request = lease.item();
     try {
       request.set_tensor(input_, input_tensor(tensors, shape));
-      ov::Tensor output(ov::element::f32, {count, classes_}, logits);
-      const bool direct = output_.get_element_type() == ov::element::f32;
-      request.set_tensor(output_, direct ? output : ov::Tensor(ov::element::f16, {count, classes_}));
       request.infer();
-      if (!direct) {
-        const ov::Tensor half = request.get_tensor(output_);
-        std::copy_n(half.data<const ov::float16>(), half.get_size(), logits);
+      const ov::Tensor answer = request.get_tensor(output_);
+      // A graph whose axes are dynamic may give another shape than the spec says; this is known only now.
+      const ov::Shape expected{count, classes_};
+      if (answer.get_shape() != expected) {
+        throw ArtifactError("the network gives another shape than its spec says", answer.get_shape().to_string(),
+                            expected.to_string(), "export it again");
       }
+      if (answer.get_element_type() == ov::element::f32) {
+        std::copy_n(answer.data<const float>(), answer.get_size(), logits);
+      } else {
+        std::copy_n(answer.data<const ov::float16>(), answer.get_size(), logits);
+      }
+    } catch (const Error&) {
+      throw;
     } catch (const std::exception& error) {
       throw RuntimeFailureError("OpenVINO failed on a batch of " + std::to_string(count), cause(error),
                                 input_.get_partial_shape().to_string());
@@ -186,6 +217,7 @@ std::unique_ptr<Engine> open_openvino(const std::string& path, const ModelSpec& 
   if (options.precision != Precision::fp32 && options.precision != Precision::bf16) {
     throw OptionError(std::string("openvino cannot run in ") + name_of(options.precision), {}, "fp32 or bf16");
   }
+  require_exact_products(path, spec, options, machine::processor());
   return std::make_unique<OpenVinoEngine>(path, spec, options);
 }
 

@@ -2,8 +2,10 @@
 //
 // Here an engine is loaded and held to its manifest and its spec, and batches are dealt out to its workers.
 #include <chrono>
+#include <fstream>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -151,7 +153,9 @@ class TensorRtEngine final : public Engine {
       throw RuntimeFailureError("TensorRT does not start", logger_.last_error());
     }
     const Manifest manifest = read_manifest(path);
-    require_fit(path, manifest, {kRtx, tensorrt_version()}, current_gpu());
+    const Gpu gpu = current_gpu();
+    require_fit(path, manifest, {kRtx, tensorrt_version()}, gpu);
+    device_ = gpu.name + ", driver " + driver_version();
     const std::string plan = read_plan(path, manifest);
     if (manifest.version_compatible) {
       allow_host_code(*runtime_);
@@ -202,6 +206,7 @@ class TensorRtEngine final : public Engine {
 
   [[nodiscard]] std::string name() const override { return "tensorrt"; }
   [[nodiscard]] std::string version() const override { return tensorrt_version(); }
+  [[nodiscard]] std::string device() const override { return device_; }
 
  private:
   // A larger batch than the profile's goes in parts of nearly equal size.
@@ -225,6 +230,20 @@ class TensorRtEngine final : public Engine {
     return {properties.name, std::to_string(properties.major) + "." + std::to_string(properties.minor)};
   }
 
+  // CUDA says only which of its versions the driver is for; the driver's own number is its kernel module's.
+  static std::string driver_version() {
+    int cuda = 0;
+    check(cudaDriverGetVersion(&cuda), "the driver does not say its version");
+    std::string version = "for CUDA " + std::to_string(cuda / 1000) + "." + std::to_string(cuda % 1000 / 10);
+    std::ifstream kernel("/proc/driver/nvidia/version");
+    for (std::string word; kernel >> word;) {
+      if (word.find_first_not_of("0123456789.") == std::string::npos && word.find('.') != std::string::npos) {
+        return word + ' ' + version;
+      }
+    }
+    return version;
+  }
+
   Owned<nvinfer1::ICudaEngine> deserialised(const std::string& plan, const std::string& path) {
     Owned<nvinfer1::ICudaEngine> engine(runtime_->deserializeCudaEngine(plan.data(), plan.size()));
     if (!engine) {
@@ -235,6 +254,7 @@ class TensorRtEngine final : public Engine {
   }
 
   Preprocess preprocess_;
+  std::string device_;
   Logger logger_;
   Owned<nvinfer1::IRuntime> runtime_;
   std::vector<Owned<nvinfer1::ICudaEngine>> engines_;
@@ -249,9 +269,10 @@ class TensorRtEngine final : public Engine {
 bool tensorrt_has_native(Precision /*precision*/) { return true; }
 
 std::unique_ptr<Engine> open_tensorrt(const std::string& path, const ModelSpec& spec, const EngineOptions& options) {
-  if (options.precision != Precision::fp32) {
-    throw OptionError(std::string("an engine cannot be run in ") + name_of(options.precision), {},
-                      "auto: its arithmetic was decided when it was built");
+  if (options.precision != Precision::fp32 || options.dequantize) {
+    throw OptionError(std::string("an engine cannot be run ") +
+                          (options.dequantize ? "dequantised" : std::string("in ") + name_of(options.precision)),
+                      {}, "auto: its arithmetic was decided when it was built");
   }
   return std::make_unique<TensorRtEngine>(path, spec, options);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <fstream>
@@ -127,6 +128,8 @@ Processor read_processor() {
 
 #endif
 
+std::atomic<const Processor*> pretended{nullptr};
+
 }  // namespace
 
 bool Processor::has(const std::string& instruction_set) const {
@@ -143,7 +146,10 @@ const Processor& processor() {
     found.name.erase(found.name.find_last_not_of(' ') + 1);
     return found;
   }();
-  return here;
+  const Processor* other = pretended.load();
+  return other != nullptr ? *other : here;
 }
+
+void pretend(const Processor* other) noexcept { pretended = other; }
 
 }  // namespace vitrify::machine

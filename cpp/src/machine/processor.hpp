@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "vitrify/export.h"
+
 namespace vitrify::machine {
 
 struct Processor {
@@ -23,6 +25,9 @@ struct Processor {
 
 // This machine's, read once.
 [[nodiscard]] const Processor& processor();
+
+// For tests: what `processor` gives from now on; null for this machine's.
+VITRIFY_API void pretend(const Processor* other) noexcept;
 
 [[nodiscard]] inline bool saturates_8bit() { return processor().saturates_8bit(); }
 

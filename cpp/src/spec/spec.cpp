@@ -210,8 +210,9 @@ Json spec::json_of(std::string_view text) {
 
 ModelSpec spec::spec_of(const Value& value) {
   check_version(value.json());
-  const Fields fields(value, {"input", "preprocess", "labels", "source"},
-                      {"version", "output", "precision", "golden", "verification", "precision_search"});
+  const Fields fields(
+      value, {"input", "preprocess", "labels", "source"},
+      {"version", "output", "precision", "saturation_free", "golden", "verification", "precision_search"});
   ModelSpec result;
   Size input_size;
   result.input = input_of(fields["input"], input_size);
@@ -223,6 +224,9 @@ ModelSpec spec::spec_of(const Value& value) {
   result.source = source_of(fields["source"]);
   if (fields.has("precision")) {
     result.precision = precision_of(fields["precision"]);
+  }
+  if (fields.has("saturation_free")) {
+    result.saturation_free = fields["saturation_free"].flag();
   }
   if (fields.has("golden")) {
     result.golden = fields["golden"].list(golden_of);
