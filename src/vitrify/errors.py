@@ -23,8 +23,8 @@ VitrifyError                      a message with what, got, expected, hint
 ├── TrainingDivergedError         a loss that is not finite (exit code 1)
 └── GateError                     a comparison did not hold; nothing was written (exit code 1)
 
-Exit codes: 0 done; 1 a gate did not hold; 2 the input or the options are wrong; 3 vitrify itself failed, by an exception
-that is none of these, whose traceback VITRIFY_TRACEBACK=1 in the environment shows; 130 Ctrl-C; 143 SIGTERM.
+Exit codes: 0 done; 1 a gate did not hold; 2 the input or the options are wrong; 3 vitrify itself failed, by an
+exception that is none of these, whose traceback VITRIFY_TRACEBACK=1 in the environment shows; 130 Ctrl-C; 143 SIGTERM.
 """
 
 from __future__ import annotations

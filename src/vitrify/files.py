@@ -29,8 +29,8 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
 
     On any failure, Ctrl-C included, the temporary file goes and `target` is left as it was. The temporary file keeps
     `target`'s suffix, because writers such as OpenVINO choose a format by it. Otherwise `target` is what plain writing
-    would make of it: a symbolic link stays, and the file that it leads to changes; a file that was there keeps its mode,
-    and a new one has what the umask leaves of 666, whatever the writer gave it.
+    would make of it: a symbolic link stays, and the file that it leads to changes; a file that was there keeps its
+    mode, and a new one has what the umask leaves of 666, whatever the writer gave it.
 
     Args:
         target: The file that is to appear. Its folder is made if needed.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+
 # Terminals obey the control characters C0 and C1. Bidirectional controls and invisible characters make a name look like
 # another. Lone surrogates are what Python makes of a file name that is no UTF-8; no encoder takes them. The joiners
 # U+200C and U+200D stay: Persian, Indic scripts and emoji need them.
@@ -115,4 +116,3 @@ def _ansi_c(character: str) -> str:
 
 def _surrogate_bytes(character: str) -> str:
     return "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
-

@@ -77,7 +77,8 @@ def make_app(*, resolved: bool = False) -> App:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits.
 
-    0 done, 1 a gate did not hold, 2 the input or the options are wrong, 3 vitrify itself failed; 130 is Ctrl-C, 143 SIGTERM.
+    0 done, 1 a gate did not hold, 2 the input or the options are wrong, 3 vitrify itself failed; 130 is
+    Ctrl-C, 143 SIGTERM.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
