@@ -129,7 +129,7 @@ def require_writable(target: str | os.PathLike[str]) -> None:
     Raises:
         StorageError: No file can be made there.
     """
-    target = Path(target)
+    target = _led_to(Path(target))
     try:
         above = next(folder for folder in (target.parent, *target.parent.absolute().parents) if folder.exists())
         with tempfile.TemporaryFile(dir=above) as written:

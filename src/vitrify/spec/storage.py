@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from vitrify.errors import ArtifactError, SpecMissingError
 from vitrify.spec.model_spec import SPEC_KEY, ModelSpec
+from vitrify.text import for_shell
 
 ENGINE_SUFFIXES = (".engine", ".plan")
 """Of TensorRT plans."""
@@ -75,7 +76,7 @@ def _read_manifest(file: BinaryIO, path: Path) -> dict[str, str]:
         raise SpecMissingError(
             f"{path} has no manifest",
             expected=f"{beside} beside it",
-            hint=f"vitrify build MODEL.onnx -o {path}, which writes both",
+            hint=f"vitrify build MODEL.onnx -o {for_shell(path)}, which writes both",
         )
     try:
         if beside.stat().st_size > _SPEC_LIMIT_BYTES:

@@ -11,6 +11,7 @@ from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import RuntimeOptions, RuntimeRow, check_outputs, open_runtime, pick_runtime, runtimes_for
 from vitrify.spec import Check, ModelSpec, Precision, Verification, gate_for, golden_batch, golden_logits
+from vitrify.text import for_shell
 from vitrify.verify.compare import (
     Answered,
     Candidate,
@@ -92,7 +93,7 @@ def verify_artifact(
             f"there is nothing to compare {path.name} with",
             got="no golden vectors in it",
             expected="golden vectors, --reference or --images",
-            hint=f"vitrify verify {path} --reference CHECKPOINT",
+            hint=f"vitrify verify {for_shell(path)} --reference CHECKPOINT",
         )
     names = (["golden vectors"] if spec and spec.golden else []) + ([source.name] if source else [])
     return record(" and ".join(names) or "its own fp32", checks, versions, machine=machine)
@@ -128,6 +129,6 @@ def _truth(
             f"there is nothing to compare {path.name} with on images",
             got=f"one runtime, {rows[0].name}, and no file that it was made from",
             expected="--reference",
-            hint=f"vitrify verify {path} --reference MODEL.onnx, or its checkpoint",
+            hint=f"vitrify verify {for_shell(path)} --reference MODEL.onnx, or its checkpoint",
         )
     return path, exact[-1]
