@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from vitrify import _native
 from vitrify.errors import ImageError, OptionError
@@ -14,8 +14,8 @@ PILLOW_BYTES = 22
 """For each pixel while Pillow decodes: measured with AVIF in 4:4:4; a TIFF of one deflated strip takes 18."""
 
 _ANIMATED, _ANIMATION_BYTES = 0x02, 14  # two canvases of RGBA, a frame, the pixels
-_PROGRESSIVE_BYTES = 9  # all coefficients in 16 bits, the pixels
-_MARK = 0xFF
+_COEFFICIENT_BYTES = 9  # all coefficients in 16 bits, the pixels
+_MARK, _SCAN = 0xFF, 0xDA
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE, _ARITHMETIC = (0xC2, 0xCA), (0xC9, 0xCA)
 _ARITHMETIC_TIMES = 8
@@ -47,11 +47,11 @@ class DecodeLimits:
     max_memory: int = 2**30
     """Bytes that decoding takes at its most, where that is far more than the pixels: estimated from the header.
 
-    An animated WebP's canvas takes 14 bytes a pixel, a progressive JPEG 9, what Pillow decodes 22.
+    An animated WebP's canvas takes 14 bytes a pixel, a JPEG in several scans 9, what Pillow decodes 22.
     """
 
     max_scan_pixels: int = 2**31
-    """Pixels times scans of a JPEG, which is its time; an arithmetic-coded one counts eight times.
+    """Pixels times scans of a JPEG in several, which is its time; an arithmetic-coded one counts eight times.
 
     Each scan passes over the whole image, be it a few bytes long.
     """
@@ -88,21 +88,21 @@ class DecodeLimits:
             self.check_memory("the animated WebP", width, height, _ANIMATION_BYTES)
 
     def _check_jpeg(self, data: bytes) -> None:
-        kind, width, height = _jpeg_frame(data)
-        if kind in _PROGRESSIVE:
-            self.check_memory("the progressive JPEG", width, height, _PROGRESSIVE_BYTES)
-        if kind in _PROGRESSIVE or kind in _ARITHMETIC:
-            # In coded data 0xFF is followed by 0 or a restart: outside of segments this is a scan's beginning.
-            scans = data.count(b"\xff\xda")
-            cost = width * height * scans * (_ARITHMETIC_TIMES if kind in _ARITHMETIC else 1)
-            if cost > self.max_scan_pixels:
-                raise ImageError(
-                    "the JPEG's scans would take too long",
-                    got=f"{width} x {height} pixels, {scans} scans"
-                    + (f", arithmetic-coded: {_ARITHMETIC_TIMES} times as slow" if kind in _ARITHMETIC else ""),
-                    expected=f"at most {self.max_scan_pixels} pixels in all scans together",
-                    hint="save it as a baseline JPEG, or raise max_scan_pixels",
-                )
+        frame = _jpeg_frame(data)
+        if frame is None or not frame.several_scans:
+            return
+        self.check_memory("the JPEG in several scans", frame.width, frame.height, _COEFFICIENT_BYTES)
+        # In coded data 0xFF is followed by 0 or a restart: outside of segments this is a scan's beginning.
+        scans = data.count(b"\xff\xda")
+        cost = frame.width * frame.height * scans * (_ARITHMETIC_TIMES if frame.arithmetic else 1)
+        if cost > self.max_scan_pixels:
+            raise ImageError(
+                "the JPEG's scans would take too long",
+                got=f"{frame.width} x {frame.height} pixels, {scans} scans"
+                + (f", arithmetic-coded: {_ARITHMETIC_TIMES} times as slow" if frame.arithmetic else ""),
+                expected=f"at most {self.max_scan_pixels} pixels in all scans together",
+                hint="save it as a baseline JPEG, or raise max_scan_pixels",
+            )
 
     def check_memory(self, what: str, width: int, height: int, pixel_bytes: int) -> None:
         """Refuses an image whose decoder would take more than `max_memory`.
@@ -134,21 +134,34 @@ class DecodeLimits:
             _native.check_dimensions(width, height, encoded, native_limits(self))
 
 
-def _jpeg_frame(data: bytes) -> tuple[int, int, int]:
-    """Marker of the frame's kind, width and height; zeros where there is none, for the decoder to refuse."""
-    at = 2
-    while at + 9 <= len(data):
+@dataclass(frozen=True)
+class _Frame:
+    """What a JPEG's header says up to its first scan."""
+
+    width: int
+    height: int
+    arithmetic: bool
+    several_scans: bool
+
+
+def _jpeg_frame(data: bytes) -> _Frame | None:
+    """None where there is no frame, for the decoder to refuse."""
+    at, frame, components = 2, None, 0
+    while at + 10 <= len(data):
         marker = data[at + 1]
         if data[at] != _MARK:
             at += 1  # libjpeg passes over what stands between segments
         elif marker == _MARK or marker in _ALONE:
             at += 1 if marker == _MARK else 2
-        elif marker in _FRAMES:
-            height, width = (int.from_bytes(data[at + offset : at + offset + 2], "big") for offset in (5, 7))
-            return marker, width, height
+        elif marker == _SCAN:
+            # Whose first scan holds all components is decoded as it comes, unless it is progressive.
+            return frame and replace(frame, several_scans=frame.several_scans or data[at + 4] < components)
         else:
+            if marker in _FRAMES:
+                height, width = (int.from_bytes(data[at + offset : at + offset + 2], "big") for offset in (5, 7))
+                frame, components = _Frame(width, height, marker in _ARITHMETIC, marker in _PROGRESSIVE), data[at + 9]
             at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
-    return 0, 0, 0
+    return frame
 
 
 @functools.lru_cache(maxsize=16)
