@@ -17,10 +17,14 @@ VitrifyError                      a message with what, got, expected, hint
 │   │   └── SpecVersionError      written by a newer vitrify
 │   ├── MissingExtraError         an optional dependency is not installed
 │   └── StorageError              a file cannot be written; the target is left as it was
+│       └── FolderInUseError      another process writes to the folder; names it
 ├── RuntimeFailureError           an inference runtime refused a model or a batch (exit code 2)
 │   └── DeviceError               no GPU, a driver that is too old, or not enough GPU memory
 ├── TrainingDivergedError         a loss that is not finite (exit code 1)
 └── GateError                     a comparison did not hold; nothing was written (exit code 1)
+
+Exit codes: 0 done; 1 a gate did not hold; 2 the input or the options are wrong; 3 vitrify itself failed, by an
+exception that is none of these, whose traceback VITRIFY_TRACEBACK=1 in the environment shows; 130 Ctrl-C; 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -136,6 +140,10 @@ class MissingExtraError(InputError):
 
 class StorageError(InputError):
     """A file cannot be written; whatever stood at the target is still there."""
+
+
+class FolderInUseError(StorageError):
+    """Another process writes to the folder; the message names it."""
 
 
 class RuntimeFailureError(VitrifyError):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import pytest
@@ -173,3 +174,36 @@ def test_timm_config_that_cannot_be_carried() -> None:
     config = {"input_size": (3, 224, 224), "interpolation": "random", "mean": (0, 0, 0), "std": (1, 1, 1)}
     with pytest.raises(OptionError, match="cannot carry"):
         Preprocess.from_timm(config)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"version": 1, "labels": ' + "[" * 100_000,
+        '{"version": 1, "labels": ' + "[" * 33 + "]" * 33 + "}",
+        '{"version":' * 50,
+    ],
+)
+def test_a_spec_that_is_nested_deeply_is_refused(text: str) -> None:
+    for content in (text, text.encode()):
+        with pytest.raises(SpecError, match="nested too deeply"):
+            ModelSpec.from_json(content)
+
+
+def test_a_spec_has_a_limit_in_bytes() -> None:
+    with pytest.raises(SpecError, match="too large"):
+        ModelSpec.from_json('{"version": 1, "labels": [' + '"",' * (3 << 20) + '""]}')
+
+
+def test_brackets_in_a_label_are_no_levels() -> None:
+    spec = tiny_spec()
+    named = spec.replace(labels=tuple(f'{"[" * 40}\\"{{{index}' for index in range(len(spec.labels))))
+    assert ModelSpec.from_json(named.to_json()) == named
+
+
+def test_a_number_beyond_floats_is_an_error_of_the_spec() -> None:
+    text = tiny_spec().to_json()
+    huge = re.sub(r'"std":\[[^,]+', '"std":[1' + "0" * 400, text)
+    assert huge != text
+    with pytest.raises(SpecError):
+        ModelSpec.from_json(huge)

@@ -20,6 +20,7 @@ from timm.layers.norm import LayerNorm
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from vitrify.checkpoints.arguments import check_arguments
 from vitrify.checkpoints.transformers import PreLogitsTransformer, TokenAvgTransformer
 from vitrify.errors import CheckpointError, OptionError
 from vitrify.spec import KwargValue
@@ -46,10 +47,12 @@ def build_model(
         The model in training mode, float32.
 
     Raises:
-        OptionError: No such architecture, no Vision Transformer, or keyword arguments that do not fit it.
+        OptionError: No such architecture, no Vision Transformer, or keyword arguments that may not be given or do not
+            fit it.
         CheckpointError: The pretrained weights could not be had.
     """
     check_architecture(architecture)
+    check_arguments(model_kwargs or {})
     kwargs: dict[str, Any] = {**(model_kwargs or {}), **create_kwargs}
     size = kwargs.pop("representation_size", None)
     token_avg = kwargs.get("global_pool") == "token_avg"

@@ -18,6 +18,8 @@ from vitrify.spec import Interpolation, Preprocess
 
 _STANDARD_NAMES = ("model.safetensors", "pytorch_model.bin")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_JSON_LIMIT_BYTES = 16 << 20
+"""More than any true configuration or index of shards."""
 _PIL_FILTERS: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Pillow's numbering of its filters, which Hugging Face stores as `resample`."""
 
@@ -79,7 +81,7 @@ class Folder:
             if isinstance(data := self.config.get("pretrained_cfg"), dict) and "mean" in data:
                 return Preprocess.from_timm({**data, "input_size": (3, *img_size)})
             return _from_processor(self.processor, img_size, notes) if self.processor else None
-        except (KeyError, TypeError, ValueError, IndexError, SpecError, OptionError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, SpecError, OptionError) as error:
             notes.append(
                 f"preprocessing is timm's for this architecture: the folder's own cannot be expressed "
                 f"({str(error).splitlines()[0]})"
@@ -123,8 +125,10 @@ def _configs(folder: Path | None) -> dict[str, dict[str, Any]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > _JSON_LIMIT_BYTES:
+            raise ValueError(f"{path.stat().st_size} bytes, of {_JSON_LIMIT_BYTES} that are read")
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{path} is no JSON", got=error, hint="copy or download the folder again") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} is no configuration", got=f"a {type(data).__name__}", expected="an object")

@@ -17,7 +17,7 @@ from vitrify.checkpoints.choosing import Choice, choose, known_sizes, named_arch
 from vitrify.checkpoints.dialects import translate
 from vitrify.checkpoints.folders import Folder, find_weights
 from vitrify.checkpoints.model import Checkpoint, Overrides
-from vitrify.checkpoints.reading import read_weights
+from vitrify.checkpoints.reading import SHARED_TIMES, check_tensors, read_weights
 from vitrify.checkpoints.sniffing import sniff
 from vitrify.checkpoints.unwrapping import Unwrapped, unwrap
 from vitrify.errors import CheckpointError, OptionError
@@ -51,6 +51,9 @@ def load_checkpoint(
         checkpoint = _load_own(content, ModelSpec.from_json(metadata[SPEC_KEY]), folder, overrides)
     else:
         unwrapped = unwrap(content, raw_weights=overrides.raw_weights, path=folder.path)
+        held_bytes = sum(file.stat().st_size for file in folder.files)
+        if not all(file.suffix.lower() == ".npz" for file in folder.files):  # whose arrays were added up when read
+            check_tensors(unwrapped.tensors, folder.path, SHARED_TIMES * held_bytes)
         del content  # each tensor goes as soon as it is converted
         checkpoint = _load_foreign(unwrapped, folder, overrides)
     for note in checkpoint.notes:

@@ -1,17 +1,21 @@
-"""Predictions as a table, JSON lines or CSV, written as they come."""
+"""Predictions as a table, JSON lines or CSV, written as they come.
+
+CSV is for spreadsheets: what one would take for a formula, and what a terminal would obey, is written so that it is
+neither. JSON lines have every name as it is.
+"""
 
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from typing import Literal
 
 from rich.text import Text
 
 from vitrify.classifier import Failure, Prediction
-from vitrify.cli.console import out
+from vitrify.cli.console import json_text, out
 from vitrify.cli.tables import table
+from vitrify.text import for_csv
 
 Format = Literal["table", "jsonl", "csv"]
 
@@ -29,19 +33,22 @@ class AnswerWriter:
     def write(self, answer: Prediction | Failure) -> None:
         """Takes the next answer."""
         if self._format == "jsonl":
-            sys.stdout.write(json.dumps(_record(answer), ensure_ascii=False) + "\n")
+            sys.stdout.write(json_text(_record(answer)) + "\n")
             sys.stdout.flush()
         elif isinstance(answer, Failure):
             if self._format == "csv":
-                self._csv.writerow([answer.source, "", "", "", _reason(answer)])
+                self._write_row(answer.source, "", "", "", _reason(answer))
             else:
                 self._table.add_row(answer.source, Text("unreadable", style="red"), "", _reason(answer))
         elif self._format == "csv":
             top = " ".join(f"{score.label}={score.probability:.6f}" for score in answer.top)
-            self._csv.writerow([answer.source, answer.label, f"{answer.probability:.6f}", top, ""])
+            self._write_row(answer.source, answer.label, f"{answer.probability:.6f}", top, "")
         else:
             others = "  ".join(f"{score.label} {score.probability:.3f}" for score in answer.top[1:])
             self._table.add_row(answer.source, answer.label, f"{answer.probability:.4f}", others)
+
+    def _write_row(self, *cells: object) -> None:
+        self._csv.writerow([for_csv(cell) for cell in cells])
 
     def finish(self) -> None:
         """Shows the table, if that is the format."""

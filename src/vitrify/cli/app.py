@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import importlib
+import io
 import os
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter
 
 from vitrify import __version__
 from vitrify.cli.console import err, print_error, print_json
-from vitrify.errors import StorageError, VitrifyError
+from vitrify.errors import InputError, StorageError, VitrifyError
 
 INTERRUPTED = 130
 """What shells report for Ctrl-C: 128 + SIGINT."""
+
+TERMINATED = 143
+"""What shells report for `kill`: 128 + SIGTERM."""
+
+FAULT = 3
+"""vitrify itself failed: neither a gate (1) nor the input or the options (2)."""
+
+TRACEBACK = "VITRIFY_TRACEBACK"
+"""Set to 1 in the environment, it shows where an unexpected error came from."""
+
+_OF_STDOUT = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF)
+_SHOWN = 300
 
 COMMANDS = {
     "train": "train:train",
@@ -57,7 +75,16 @@ def make_app(*, resolved: bool = False) -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits: 0 done, 1 a gate did not hold, 2 the input or the options are wrong."""
+    """Runs the command line and exits.
+
+    0 done, 1 a gate did not hold, 2 the input or the options are wrong, 3 vitrify itself failed; 130 is
+    Ctrl-C, 143 SIGTERM.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a label in a terminal that has no such letter
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, functools.partial(_terminate, os.getpid()))
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(run(tokens))
 
@@ -87,15 +114,49 @@ def run(tokens: Sequence[str]) -> int:  # noqa: PLR0911 - one return a way to en
     except BrokenPipeError:
         _discard_stdout()  # somebody downstream, such as `head`, has read enough
         return 0
-    except OSError as error:
-        # Everything else that reads or writes has an error of its own: this is stdout.
-        print_error(StorageError("cannot write the output", got=error.strerror or error))
-        _discard_stdout()
-        return 2
-    except KeyboardInterrupt:
-        err.print("interrupted")
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
+        err.print("terminated" if terminated else "interrupted")
+        return TERMINATED if terminated else INTERRUPTED
+    except Exception as error:  # the last door: whatever comes here is a fault of vitrify's own
+        if isinstance(error, OSError) and error.filename is None and error.errno in _OF_STDOUT:
+            print_error(StorageError("cannot write the output", got=error.strerror or error))
+            _discard_stdout()
+            return 2
+        if isinstance(error, OSError) and error.filename is not None:
+            print_error(InputError(f"cannot read or write {os.fsdecode(error.filename)}", got=error.strerror))
+            return 2
+        return _report_fault(error, json="--json" in tokens)
     return result if isinstance(result, int) else 0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends as Ctrl-C does, with what was done so far kept and temporary files removed."""
+
+
+def _terminate(owner: int, signum: int, _: object) -> None:
+    if os.getpid() != owner:  # a worker process that was forked ends as it would have
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+        return
+    raise Terminated
+
+
+def _report_fault(error: Exception, *, json: bool) -> int:
+    """One line with what happened, and one with what helps to mend it."""
+    if json:
+        print_json({"error": {"kind": type(error).__name__, "message": str(error)}})
+    if os.environ.get(TRACEBACK, "") not in ("", "0"):
+        err.print("".join(traceback.format_exception(error)), soft_wrap=True)
+    what = " ".join(str(error).split())
+    shown = what if len(what) <= _SHOWN else f"{what[:_SHOWN]}…"
+    print_error(
+        VitrifyError(
+            f"vitrify failed: {type(error).__name__}{': ' if shown else ''}{shown}",
+            hint=f"this is a fault of vitrify {__version__}: please report it with what {TRACEBACK}=1 shows",
+        )
+    )
+    return FAULT
 
 
 def _discard_stdout() -> None:

@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TextIO, TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
 
 from vitrify.errors import VitrifyError
 from vitrify.spec import encode
+from vitrify.text import for_json, for_terminal
 
 T = TypeVar("T")
 
@@ -25,10 +27,26 @@ PIPE_WIDTH = 160
 """Columns where nobody's terminal says how many there are: in a file or a pipe, rich would cut tables at 80."""
 
 
+class SafeConsole(Console):
+    """A console whose every text passes `for_terminal`, whatever prints it: names and labels are the user's."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Before it is measured, so that tables stay aligned."""
+        return super().render_str(for_terminal(text, lines=True), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Whatever came in another way, as styled text does."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(for_terminal(segment.text, lines=True), segment.style)
+
+
 def _console(stream: TextIO, *, stderr: bool) -> Console:
     told = stream.isatty() or "COLUMNS" in os.environ
     # File and class names are the user's: never read as markup.
-    return Console(stderr=stderr, highlight=False, markup=False, width=None if told else PIPE_WIDTH)
+    return SafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if told else PIPE_WIDTH)
 
 
 out = _console(sys.stdout, stderr=False)
@@ -43,7 +61,7 @@ class TerminalProgress:
 
     def say(self, message: str) -> None:
         """Prints one line above the bars, on stderr."""
-        (self._display.console if self._display else err).print(Text(message, style="dim"))
+        (self._display.console if self._display else err).print(Text(for_terminal(message), style="dim"))
 
     def track(self, items: Iterable[T], *, label: str, total: int | None = None) -> Iterator[T]:
         """Yields `items`; a bar appears once the work has taken `BAR_DELAY_S` and stderr is a terminal."""
@@ -71,7 +89,7 @@ class TerminalProgress:
 
 def _display() -> Progress:
     display = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
@@ -84,15 +102,26 @@ def _display() -> Progress:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(encode(value), ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(json_text(value, indent=2) + "\n")
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON that stdout can carry, whatever its encoding, and that no terminal obeys."""
+    as_it_is = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    return for_json(json.dumps(encode(value), ensure_ascii=not as_it_is, indent=indent))
 
 
 def print_error(error: VitrifyError) -> None:
-    """What, got, expected and hint on stderr."""
-    text = Text.assemble(("error: ", "bold red"), error.what)
+    """What, got, expected and hint on stderr; no value can begin a line that looks like another of them."""
+    text = Text.assemble(("error: ", "bold red"), _inside(error.what))
     for name, value in (("got", error.got), ("expected", error.expected)):
         if value not in (None, ""):
-            text.append(f"\n  {name + ':':<10}", style="dim").append(str(value))
+            text.append(f"\n  {name + ':':<10}", style="dim").append(_inside(value))
     if error.hint:
-        text.append("\nhint: ", style="bold green").append(error.hint)
+        text.append("\nhint: ", style="bold green").append(_inside(error.hint))
     err.print(text, soft_wrap=True)
+
+
+def _inside(value: object) -> str:
+    first, *others = for_terminal(str(value), lines=True).split("\n")
+    return "\n".join([first, *(line if line.startswith("   ") else f"   {line}" for line in others)])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
+
+from vitrify.text import for_terminal
 
 if TYPE_CHECKING:  # a table is drawn of what somebody else imported
     from vitrify.engines import Audit, Manifest
@@ -16,13 +18,19 @@ if TYPE_CHECKING:  # a table is drawn of what somebody else imported
     from vitrify.verify import Evaluation, LayerComparison, LayerReport, PartDrift, SideBySide
 
 
+class _Table(Table):
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """A name with a line break stays in its line."""
+        super().add_row(*(for_terminal(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
 def table(*columns: str, title: str | None = None, right: Iterable[str] = ()) -> Table:
     """An empty table in the house style.
 
     The columns named in `right` hold numbers: aligned right and never broken. The others fold where the terminal is
     narrow, the first one last.
     """
-    made = Table(
+    made = _Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
     numbers = set(right)

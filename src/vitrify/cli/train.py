@@ -10,6 +10,7 @@ from cyclopts import Parameter, Token
 from vitrify.cli.console import TerminalProgress, out, print_json
 from vitrify.cli.options import JsonFlag, Output
 from vitrify.spec import KwargValue
+from vitrify.text import for_shell
 from vitrify.training.config import TrainConfig
 from vitrify.workflows.train import checkpoint_from_images, parse_model_kwargs
 
@@ -58,5 +59,5 @@ def train(
     else:
         out.print(f"best epoch {result.best_epoch}: top-1 {result.top1:.2%} of {result.val_count} images")
         out.print(f"wrote {result.best}")
-        out.print(f"next: vitrify export {result.best} -o model.onnx --images {data}")
+        out.print(f"next: vitrify export {for_shell(result.best)} -o model.onnx --images {for_shell(data)}")
     return 0

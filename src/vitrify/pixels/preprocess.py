@@ -68,17 +68,17 @@ def preprocess(
     return batch
 
 
-def read_rgb(image: ImageSource) -> npt.NDArray[np.uint8]:
+def read_rgb(image: ImageSource, *, limits: DecodeLimits = DEFAULT_LIMITS) -> npt.NDArray[np.uint8]:
     """The pixels of an image of any supported kind, `[H, W, 3]` uint8 RGB.
 
     Raises:
         ImageError: It cannot be read, or an array is not `[H, W, 3]` uint8.
     """
-    source = native_source(image, DEFAULT_LIMITS)
+    source = native_source(image, limits)
     if not isinstance(source, bytes):
         return source
     try:
-        return decode(source)
+        return decode(source, limits=limits)
     except ImageError as error:
         raise named(error, image) from error
 
@@ -94,9 +94,10 @@ def native_source(image: ImageSource, limits: DecodeLimits) -> bytes | npt.NDArr
     if isinstance(image, np.ndarray):
         return checked_rgb(image)
     data = image if isinstance(image, bytes) else _read(Path(image), limits)
-    if _native.decodable_format(data):
-        return data
     try:
+        if _native.decodable_format(data):
+            limits.check_header(data)
+            return data
         return decode(data, limits=limits)
     except ImageError as error:
         raise named(error, image) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -19,6 +20,12 @@ SPEC_VERSION = 1
 
 SPEC_KEY = "vitrify.spec"
 """Where the JSON text lives: ONNX `metadata_props` and safetensors `__metadata__`."""
+
+MAX_SPEC_BYTES = 8 << 20
+"""Of the JSON text; 21,843 classes with long names and three golden vectors take 3 MB."""
+
+MAX_SPEC_DEPTH = 32
+"""Objects and lists inside each other; a spec has eight."""
 
 MAX_SIDE = (1 << 14) - 1
 """Pixels of the longest side: the golden generator packs a row and a column into 14 bits each."""
@@ -99,6 +106,22 @@ class Preprocess:
             std=_triple(config["std"]),
             fill=(red, green, blue) if mode == "border" else (0, 0, 0),
         )
+
+
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def _check_json(text: str | bytes) -> None:
+    """The limits on a spec's text, before it becomes objects."""
+    if len(text) > MAX_SPEC_BYTES:
+        raise SpecError("the model spec is too large", got=len(text), expected=f"at most {MAX_SPEC_BYTES}")
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(text if isinstance(text, str) else text.decode("utf-8", "replace")):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token.group(), 0)
+        if depth > MAX_SPEC_DEPTH:
+            raise SpecError(
+                "the model spec is nested too deeply", got="more levels", expected=f"at most {MAX_SPEC_DEPTH}"
+            )
 
 
 def _triple(values: Any) -> tuple[float, float, float]:
@@ -241,12 +264,14 @@ class ModelSpec:
         """Reads `to_json`'s text, strictly.
 
         Raises:
-            SpecError: No JSON, a missing or unknown field, or a value of another type; names the field.
+            SpecError: No JSON, beyond `MAX_SPEC_BYTES` or `MAX_SPEC_DEPTH`, a missing or unknown field, or a value of
+                another type; names the field.
             SpecVersionError: Written by a newer vitrify.
         """
+        _check_json(text)
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SpecError("the model spec is no JSON", got=error, hint="export the artifact again") from error
         version = data.get("version") if isinstance(data, dict) else None
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -258,7 +283,10 @@ class ModelSpec:
                 expected=f"at most {SPEC_VERSION}",
                 hint="pip install --upgrade vitrify",
             )
-        return decode(cls, data)
+        try:
+            return decode(cls, data)
+        except OverflowError as error:
+            raise SpecError("the model spec has a number that is too large", got=error) from error
 
     def replace(self, **changes: Any) -> ModelSpec:
         """A copy with some fields changed, checked as a new one is."""

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from vitrify.errors import ArtifactError, SpecMissingError
 from vitrify.spec.model_spec import SPEC_KEY, ModelSpec
+from vitrify.text import for_shell
 
 ENGINE_SUFFIXES = (".engine", ".plan")
 """Of TensorRT plans."""
@@ -19,8 +20,8 @@ ENGINE_SUFFIXES = (".engine", ".plan")
 MANIFEST_SUFFIX = ".json"
 """A TensorRT plan stays plain, so that its spec stands beside it: `model.engine.json`, under the key `spec`."""
 
-_SPEC_LIMIT_BYTES = 64 << 20
-"""More than any true header: a hostile length must not become an allocation."""
+_SPEC_LIMIT_BYTES = 16 << 20
+"""Of a header, of all metadata, of a manifest: twice a spec. A hostile length must not become an allocation."""
 
 
 def read_spec(path: str | os.PathLike[str], *, content: bytes | None = None) -> ModelSpec:
@@ -75,14 +76,14 @@ def _read_manifest(file: BinaryIO, path: Path) -> dict[str, str]:
         raise SpecMissingError(
             f"{path} has no manifest",
             expected=f"{beside} beside it",
-            hint=f"vitrify build MODEL.onnx -o {path}, which writes both",
+            hint=f"vitrify build MODEL.onnx -o {for_shell(path)}, which writes both",
         )
     try:
         if beside.stat().st_size > _SPEC_LIMIT_BYTES:
             raise ValueError(f"{beside.stat().st_size} bytes")
         data = json.loads(beside.read_text(encoding="utf-8"))
         return {SPEC_KEY: json.dumps(data["spec"])}
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ArtifactError(
             f"{beside} is no manifest of an engine", got=error, hint="build the engine again"
         ) from error
@@ -99,7 +100,7 @@ def _read_safetensors_metadata(file: BinaryIO, path: Path) -> dict[str, str]:
         header = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         metadata = {str(key): str(value) for key, value in header.get("__metadata__", {}).items()}
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ArtifactError(
             f"{path} is no safetensors file", got=f"a header that is no tensor table: {error}"
         ) from error
@@ -123,13 +124,14 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 def _read_onnx_metadata(file: BinaryIO, path: Path) -> dict[str, str]:
     size = _size(file)
     metadata: dict[str, str] = {}
-    has_graph = False
+    has_graph, metadata_bytes = False, 0
     try:
         for field, length in _fields(file, size):
             has_graph |= field == _GRAPH
             if field == _METADATA_PROPS:
-                if length > _SPEC_LIMIT_BYTES:
-                    raise ValueError(f"a metadata entry of {length} bytes")
+                metadata_bytes += length
+                if metadata_bytes > _SPEC_LIMIT_BYTES:
+                    raise ValueError(f"metadata of {metadata_bytes} bytes")
                 end = file.tell() + length
                 entry = {part: file.read(count) for part, count in _fields(file, end)}
                 metadata[entry.get(1, b"").decode()] = entry.get(2, b"").decode()

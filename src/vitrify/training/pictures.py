@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from vitrify.files import atomic_path
+from vitrify.text import for_picture, for_terminal
 from vitrify.training.metrics import Confusion, EpochRow
 
 _BLUE, _ORANGE, _GREY = "#1f6feb", "#d9730d", "#57606a"
@@ -88,7 +89,7 @@ def draw_curves(path: Path, rows: Sequence[EpochRow], best: EpochRow, title: str
         _tidy(panel, len(rows))
     loss.legend(frameon=False)
     accuracy.legend(frameon=False, loc="lower right")
-    figure.suptitle(title, fontsize=12, fontweight="bold")
+    figure.suptitle(for_picture(title, lines=True), fontsize=12, fontweight="bold")
     _save(figure, path)
 
 
@@ -124,7 +125,7 @@ def draw_confusion(
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.spines[:].set_visible(False)
-    axes.set_title(title, fontsize=12, fontweight="bold", pad=12)
+    axes.set_title(for_picture(title, lines=True), fontsize=12, fontweight="bold", pad=12)
     bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, format=PercentFormatter(1.0))
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)
@@ -154,7 +155,7 @@ def draw_drift(path: Path, lines: Sequence[DriftLine], title: str, *, fp16_max: 
         colour = colours[number % len(colours)]
         x = [places[part] for part in line.parts]
         y = [max(value, floor) for value in line.errors]
-        error.plot(x, y, color=colour, linewidth=1.8, marker="o", markersize=4, label=line.label)
+        error.plot(x, y, color=colour, linewidth=1.8, marker="o", markersize=4, label=for_picture(line.label))
         bad = [(a, b) for a, b, fine in zip(x, y, line.finite, strict=True) if not fine]
         if bad:
             error.plot(
@@ -179,7 +180,7 @@ def draw_drift(path: Path, lines: Sequence[DriftLine], title: str, *, fp16_max: 
     long = max(map(len, parts)) > 3
     magnitude.set_xticks(
         range(len(parts)),
-        parts,
+        [for_picture(part) for part in parts],
         rotation=60 if long else 0,
         ha="right" if long else "center",
         rotation_mode="anchor" if long else "default",
@@ -187,14 +188,14 @@ def draw_drift(path: Path, lines: Sequence[DriftLine], title: str, *, fp16_max: 
     for panel in (error, magnitude):
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.25)
-    figure.suptitle(title, fontsize=12, fontweight="bold")
+    figure.suptitle(for_picture(title, lines=True), fontsize=12, fontweight="bold")
     _save(figure, path)
 
 
 def _name_classes(axes: Axes, labels: Sequence[str], columns: Sequence[str]) -> None:
     count = len(columns)
     if count <= _LABELLED_CLASSES:
-        names = [_shortened(column) for column in columns]
+        names = [for_picture(_shortened(for_terminal(column))) for column in columns]
         long = max(map(len, names)) > 3
         size = 9 if count <= _COUNTED_CLASSES else 7
         axes.set_xticks(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vitrify.datasets import ImageFolder
 from vitrify.spec import ModelSpec
+from vitrify.text import for_markdown, for_markdown_code, for_shell
 from vitrify.training.config import TrainConfig
 from vitrify.training.metrics import class_scores, worst_confusions
 from vitrify.training.state import RunState
@@ -53,7 +54,7 @@ def report_text(told: ReportInput) -> str:
     labels = told.spec.labels
     over = state.is_over(config)
     parts = [
-        f"# {told.spec.source.architecture} on {told.data.name}",
+        f"# {for_markdown(told.spec.source.architecture)} on {for_markdown(told.data.name)}",
         _summary(told, over=over),
         _CAVEAT,
         "![losses, accuracy and learning rate](curves.png)",
@@ -61,7 +62,7 @@ def report_text(told: ReportInput) -> str:
         _table(
             ("class", "training", "validation"),
             [
-                *zip(labels, told.train.counts, told.val.counts, strict=True),
+                *zip(map(for_markdown, labels), told.train.counts, told.val.counts, strict=True),
                 ("**all**", len(told.train), len(told.val)),
             ],
         ),
@@ -71,7 +72,7 @@ def report_text(told: ReportInput) -> str:
         _table(
             ("class", "images", "precision", "recall"),
             [
-                (s.label, s.count, _percent(s.precision), _percent(s.recall))
+                (for_markdown(s.label), s.count, _percent(s.precision), _percent(s.recall))
                 for s in class_scores(state.best_confusion, labels)
             ],
         ),
@@ -127,50 +128,52 @@ def _mistakes(told: ReportInput) -> str:
     worst = worst_confusions(told.state.best_confusion, told.spec.labels)
     if not worst:
         return "None."
-    rows = [(w.true, w.predicted, w.count, f"{w.share:.1%}") for w in worst]
+    rows = [(for_markdown(w.true), for_markdown(w.predicted), w.count, f"{w.share:.1%}") for w in worst]
     return _table(("true", "predicted", "images", "of the true class"), rows)
 
 
 def _model_sentence(told: ReportInput) -> str:
     source, preprocess = told.spec.source, told.spec.preprocess
     kwargs = " ".join(f"{key}={value}" for key, value in source.model_kwargs.items())
+    with_ = f" with {for_markdown_code(kwargs)}" if kwargs else ""
     begins = {"none": "random weights", "pretrained": "pretrained weights"}.get(told.config.init, told.config.init)
     return (
-        f"`{source.architecture}`{f' with `{kwargs}`' if kwargs else ''}, started from "
-        f"{source.checkpoint or begins}"
+        f"{for_markdown_code(source.architecture)}{with_}, started from {for_markdown(source.checkpoint or begins)}"
         f". Input {preprocess.crop_height} x {preprocess.crop_width} pixels, {preprocess.interpolation}, "
-        f"mean {preprocess.mean}, std {preprocess.std}. {source.created_by}."
+        f"mean {preprocess.mean}, std {preprocess.std}. {for_markdown(source.created_by)}."
     )
 
 
 def _next_steps(told: ReportInput, *, over: bool) -> str:
-    best = told.run / "best.safetensors"
+    best = for_shell(told.run / "best.safetensors")
     steps = [
         f"vitrify predict {best} IMAGE...",
         f"vitrify export {best} -o model.onnx",
         f"vitrify eval {best} OTHER_IMAGES",
-        f"tensorboard --logdir {told.run / 'tensorboard'}",
+        f"tensorboard --logdir {for_shell(told.run / 'tensorboard')}",
     ]
     if not over:
-        steps.insert(0, f"vitrify train {told.data} -o {told.run} --resume   # and the same options")
+        run = f"vitrify train {for_shell(told.data)} -o {for_shell(told.run)}"
+        steps.insert(0, f"{run} --resume   # and the same options")
     return "```\n" + "\n".join(steps) + "\n```"
 
 
 def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    """Cells are numbers, or Markdown already."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {for_markdown(line)}" for line in lines)
 
 
 def _shown(value: object) -> str:
     if value is None or value in ("", {}):
         return "default"
     if isinstance(value, dict):
-        return "`" + " ".join(f"{key}={item}" for key, item in value.items()) + "`"
-    return f"`{value}`"
+        return for_markdown_code(" ".join(f"{key}={item}" for key, item in value.items()))
+    return for_markdown_code(str(value))
 
 
 def _percent(share: float) -> str:

@@ -5,6 +5,10 @@ metrics.csv       one row an epoch                                tensorboard/  
 curves.png        losses and accuracy                             confusion.png     of the best epoch
 report.md         what was trained, on what, how well             config.json       every option
 state.pt          what --resume goes on from
+
+While a run is written, `.lock` keeps other processes out. A run that replaces another moves it into `.replaced` until
+its own first epoch is on the disk; where that never happens, the earlier one comes back: at once, or when the folder is
+next opened, where the process was killed.
 """
 
 from __future__ import annotations
@@ -38,13 +42,15 @@ FILES = (
     "state.pt",
 )
 _MARKS = ("state.pt", "best.safetensors", "last.safetensors")
+_TENSORBOARD = "tensorboard"
+_REPLACED = ".replaced"
 
 
 class RunFolder:
-    """Where a run is kept. A context manager: it closes TensorBoard's file.
+    """Where a run is kept. A context manager: it closes TensorBoard's file, and puts back a run that was not replaced.
 
     Args:
-        path: The folder; made when the first file is written.
+        path: The folder; whoever writes to it holds it by `vitrify.files.locked_folder`.
         config: Resolved options.
         images: `vitrify.training.state.fingerprint` of the images.
     """
@@ -61,6 +67,7 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.close()
+        settle(self.path)
 
     @property
     def best(self) -> Path:
@@ -81,11 +88,17 @@ class RunFolder:
         """
         return load_state(self.path / "state.pt", self._config, self._images)
 
-    def clear(self) -> None:
-        """Removes what a run writes, and nothing else."""
-        for name in FILES:
-            (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+    def replace(self) -> None:
+        """Moves the run that is there out of the way, until `save_epoch` has written one to stand in its place."""
+        if held := _contents(self.path):
+            (self.path / _REPLACED).mkdir()
+            for path in held:
+                path.rename(self.path / _REPLACED / path.name)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether there is an earlier run that comes back if this one ends now."""
+        return (self.path / _REPLACED).is_dir()
 
     def save_epoch(self, state: RunState, model: nn.Module, spec: ModelSpec) -> None:
         """Writes the checkpoints, the metrics and, last, the state that stands for all of them.
@@ -104,6 +117,7 @@ class RunFolder:
         atomic_write(self.path / "metrics.csv", csv_of(state.history))
         self._log(state.history[-1])
         save_state(self.path / "state.pt", state, self._config, self._images)
+        settle(self.path)
 
     def _log(self, row: EpochRow) -> None:
         if self._writer is None:
@@ -113,7 +127,7 @@ class RunFolder:
                 from torch.utils.tensorboard import SummaryWriter
 
                 # A run that goes on must not show the epoch that was interrupted twice.
-                self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=row.epoch)
+                self._writer = SummaryWriter(str(self.path / _TENSORBOARD), purge_step=row.epoch)
         values = {
             "loss/train": row.train_loss,
             "loss/val": row.val_loss,
@@ -128,11 +142,48 @@ class RunFolder:
         self._writer.flush()
 
 
-def check_output(path: Path, data: Path, config: TrainConfig) -> None:
-    """Refuses a folder that a run cannot be written to, before any image is read.
+def settle(path: Path) -> bool:
+    """Ends a replacement: drops the earlier run where the new one has an epoch, and else puts it back.
+
+    Args:
+        path: The run's folder, held by this process.
+
+    Returns:
+        Whether an earlier run was put back.
+    """
+    earlier = path / _REPLACED
+    if not earlier.is_dir():
+        return False
+    # state.pt is the last file of an epoch to be written. It is the first that `replace` moves away and the last to
+    # come back, so that a process may be killed anywhere in between.
+    back = not (path / "state.pt").exists()
+    if back:
+        for left in _contents(path):
+            if (earlier / left.name).exists():
+                _remove(left)
+        for each in reversed(_contents(earlier)):
+            each.rename(path / each.name)
+    _remove(earlier)
+    return back
+
+
+def _contents(path: Path) -> list[Path]:
+    """What a run writes and is there, and nothing else; state.pt first."""
+    return [path / name for name in (*reversed(FILES), _TENSORBOARD) if (path / name).exists()]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def check_place(path: Path, data: Path) -> None:
+    """Refuses a folder that no run can be written to, before any image is read.
 
     Raises:
-        OptionError: A file, a folder inside the images, a folder with another run, or none to resume.
+        OptionError: A file, or a folder inside the images.
     """
     if path.exists() and not path.is_dir():
         raise OptionError(f"{path} is a file", expected="a folder for the run", hint="name another with -o")
@@ -143,6 +194,14 @@ def check_output(path: Path, data: Path, config: TrainConfig) -> None:
             expected="a folder elsewhere: in the images it would become a class",
             hint="name another with -o",
         )
+
+
+def check_run(path: Path, config: TrainConfig) -> None:
+    """Refuses a folder whose run does not suit the options. It is held by this process and settled.
+
+    Raises:
+        OptionError: A folder with another run, or none to resume.
+    """
     has_state = (path / "state.pt").exists()
     if config.resume and not has_state:
         raise OptionError(f"no run to resume in {path}", got="no state.pt", hint="leave --resume away")

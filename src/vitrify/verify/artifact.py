@@ -19,6 +19,7 @@ from vitrify.runtimes import (
     runtimes_for,
 )
 from vitrify.spec import Check, ModelSpec, Precision, Verification, gate_for, golden_batch, golden_logits
+from vitrify.text import for_shell
 from vitrify.verify.compare import (
     Answered,
     Candidate,
@@ -100,7 +101,7 @@ def verify_artifact(
             f"there is nothing to compare {path.name} with",
             got="no golden vectors in it",
             expected="golden vectors, --reference or --images",
-            hint=f"vitrify verify {path} --reference CHECKPOINT",
+            hint=f"vitrify verify {for_shell(path)} --reference CHECKPOINT",
         )
     names = (["golden vectors"] if spec and spec.golden else []) + ([source.name] if source else [])
     return record(" and ".join(names) or "its own fp32", checks, versions, machine=machine)
@@ -135,6 +136,6 @@ def _truth(
             f"there is nothing to compare {path.name} with on images",
             got=f"one runtime, {rows[0].name}, and no file that it was made from",
             expected="--reference",
-            hint=f"vitrify verify {path} --reference MODEL.onnx, or its checkpoint",
+            hint=f"vitrify verify {for_shell(path)} --reference MODEL.onnx, or its checkpoint",
         )
     return path, exact[-1]

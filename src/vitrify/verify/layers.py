@@ -18,6 +18,7 @@ from vitrify.pixels import ImageSource, preprocess
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import RuntimeOptions, RuntimeRow, exact_runtime_for, open_runtime, pick_runtime, runtimes_for
 from vitrify.spec import InputKind, ModelSpec, Precision, golden_recipe_batch
+from vitrify.text import for_shell
 from vitrify.verify.drift import DRIFT_TOLERANCES, DriftMeter, PartDrift
 from vitrify.verify.metrics import Logits
 from vitrify.verify.probed import Probed, open_probed
@@ -185,7 +186,7 @@ def _source(path: Path) -> Path:
         if opened.source is None:
             raise OptionError(
                 f"there is nothing to compare {path.name} with",
-                hint=f"vitrify verify {path} --layers --reference M.onnx",
+                hint=f"vitrify verify {for_shell(path)} --layers --reference M.onnx",
             )
         return opened.source
 
@@ -202,7 +203,7 @@ def _rows(path: Path, runtime: str, precision: Precision, *, beside: RuntimeRow 
             f"there is nothing to compare {path.name} with",
             got="the reference is the same file in the same runtime",
             expected="another artifact, runtime or precision",
-            hint=f"vitrify verify {path} --layers --reference MODEL.onnx, or its checkpoint",
+            hint=f"vitrify verify {for_shell(path)} --layers --reference MODEL.onnx, or its checkpoint",
         )
     return rows
 

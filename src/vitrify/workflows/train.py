@@ -21,11 +21,12 @@ from vitrify.datasets import (
     scan_train_val,
     stratified_split,
 )
-from vitrify.errors import MissingExtraError, OptionError, TrainingDivergedError
-from vitrify.files import atomic_write
+from vitrify.errors import DatasetError, MissingExtraError, OptionError, TrainingDivergedError
+from vitrify.files import atomic_write, locked_folder
 from vitrify.progress import SILENT, Progress
 from vitrify.spec import KwargValue
 from vitrify.spec.codec import encode
+from vitrify.text import for_json, for_terminal
 from vitrify.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def checkpoint_from_images(
         CheckpointError: The initial weights cannot be had.
         MissingExtraError: PyTorch, timm, TensorBoard or matplotlib is not installed.
         TrainingDivergedError: A loss is not finite; the run folder keeps the last good epoch.
+        FolderInUseError: Another process trains into the run folder.
         StorageError: The run folder cannot be written.
         KeyboardInterrupt: After the run folder was brought up to date.
     """
@@ -96,27 +98,31 @@ def checkpoint_from_images(
     _check_extra()
     from vitrify.training.data import ImageCache, make_loaders
     from vitrify.training.recipe import make_device
-    from vitrify.training.run_folder import RunFolder, check_output
+    from vitrify.training.run_folder import RunFolder, check_place, check_run, settle
     from vitrify.training.start import make_start, resume_start
     from vitrify.training.state import RunState, fingerprint
 
-    check_output(output, data, config)
+    check_place(output, data)
     device = make_device(config)
-    images = _read_images(data, config, progress, ImageCache(config.cache_mb << 20))
-    with RunFolder(output, config, fingerprint(images.train, images.val)) as run:
-        if config.resume:
-            state = run.load()
-            start = resume_start(run.last, config)
-        else:
-            start = make_start(config, images.train.labels, progress)
-            state = RunState(notes=(*images.notes, *start.notes))
-        pin = device.type == "cuda"
-        loaders = make_loaders(images.train, images.val, config, start.spec.preprocess, cache=images.cache, pin=pin)
-        if config.overwrite:
-            run.clear()  # not before everything that could be wrong with the new run has been looked at
-        _write_config(output / "config.json", data, config, images, device=str(device))
-        job = _Job(data=data, config=config, run=run, state=state, start=start, images=images, progress=progress)
-        _fit_and_document(job, loaders)
+    with locked_folder(output):
+        if settle(output):
+            progress.say(f"put back the run in {output}, which another one was to replace and did not")
+        check_run(output, config)
+        images = _read_images(data, config, progress, ImageCache(config.cache_mb << 20))
+        with RunFolder(output, config, fingerprint(images.train, images.val)) as run:
+            if config.resume:
+                state = run.load()
+                start = resume_start(run.last, config)
+            else:
+                start = make_start(config, images.train.labels, progress)
+                state = RunState(notes=(*images.notes, *start.notes))
+            pin = device.type == "cuda"
+            loaders = make_loaders(images.train, images.val, config, start.spec.preprocess, cache=images.cache, pin=pin)
+            if config.overwrite:
+                run.replace()  # not before everything that could be wrong with the new run has been looked at
+            _write_config(output / "config.json", data, config, images, device=str(device))
+            job = _Job(data=data, config=config, run=run, state=state, start=start, images=images, progress=progress)
+            _fit_and_document(job, loaders)
     best, last = state.best, state.history[-1]
     assert best is not None
     return TrainResult(
@@ -192,6 +198,7 @@ def _read_images(data: Path, config: TrainConfig, progress: Progress, cache: Ima
     """Scans, checks and splits, in this order: a split must not change with what is left out of it later."""
     ready = scan_train_val(data)
     folders: tuple[ImageFolder, ...] = ready or (scan_folder(data),)
+    _check_names(folders[0].labels, data)
     bad = check_images([path for folder in folders for path in folder.paths], progress, keep=cache.keep)
     notes: tuple[str, ...] = ()
     if bad:
@@ -203,6 +210,17 @@ def _read_images(data: Path, config: TrainConfig, progress: Progress, cache: Ima
     train, val = folders if len(folders) == 2 else stratified_split(folders[0], config.val_fraction, config.seed)
     progress.say(f"{len(train.labels)} classes, {len(train)} images to train on, {len(val)} to validate with")
     return _Images(train=train, val=val, ready_split=ready is not None, cache=cache, notes=notes)
+
+
+def _check_names(labels: Sequence[str], data: Path) -> None:
+    wrong = [label for label in labels if not label.isascii() and any("\ud800" <= c <= "\udfff" for c in label)]
+    if wrong:
+        raise DatasetError(
+            f"the name of a class folder of {data} is no UTF-8, and a checkpoint could not hold it as a label",
+            got=", ".join(for_terminal(label) for label in wrong[:8]),
+            expected="names in UTF-8",
+            hint="rename the folder, or convert all names with convmv",
+        )
 
 
 def _skipped(bad: Sequence[BadImage], data: Path) -> str:
@@ -240,6 +258,8 @@ def _fit_and_document(job: _Job, loaders: Loaders) -> None:
         if isinstance(stop, KeyboardInterrupt):
             kept = f"{state.epoch} of {config.epochs} epochs are kept in {job.run.path}"
             how = "go on with the same command and --resume" if state.history else "start again with the same command"
+            if job.run.replaces:
+                kept = f"the earlier run stays in {job.run.path}"
             job.progress.say(f"interrupted; {kept}; {how}")
         raise
     _document(job)
@@ -288,4 +308,4 @@ def _write_config(path: Path, data: Path, config: TrainConfig, images: _Images, 
             "python": platform.python_version(),
         },
     }
-    atomic_write(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    atomic_write(path, for_json(json.dumps(record, indent=2, ensure_ascii=False)) + "\n")

@@ -35,7 +35,7 @@ def translate(
         if dialect == "huggingface":
             return dialect, huggingface.to_timm(tensors, config, hints, notes)
         return dialect, timm.to_timm(tensors, notes)
-    except (RuntimeError, KeyError, IndexError, ValueError) as error:
+    except (RuntimeError, LookupError, ValueError, TypeError, ArithmeticError) as error:
         # Missing or misshapen tensors stop a conversion before the strict check can name them.
         raise CheckpointError(
             f"the names are those of a {dialect} Vision Transformer, but its tensors do not go together",

@@ -150,12 +150,16 @@ def _read_config(config: dict[str, Any], model_type: str, gated: bool, hints: Hi
             f"no config.json beside the weights: took transformers' norm epsilon {default_eps}; --norm-eps decides"
         )
         return
-    hints.num_heads = config.get("num_attention_heads")
-    size = config.get("image_size")
-    if isinstance(size, int):
-        hints.img_size = (size, size)
-    elif isinstance(size, list) and len(size) == 2:
-        hints.img_size = (size[0], size[1])
+    heads, size = config.get("num_attention_heads"), config.get("image_size")
+    sides: list[Any] = size if isinstance(size, list) and len(size) == 2 else [size, size]
+    for name, value in (("num_attention_heads", heads), ("image_size", sides[0]), ("image_size", sides[1])):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise CheckpointError(
+                "config.json has a value that it cannot have", got=f"{name} {value!r:.80}", expected="a whole number"
+            )
+    hints.num_heads = heads
+    if size is not None:
+        hints.img_size = (sides[0], sides[1])
     activation = str(config.get("hidden_act", "gelu"))
     if gated:
         return  # SwiGLU brings its own
