@@ -17,6 +17,7 @@
 #include "machine/threads.hpp"
 #include "pool.hpp"
 #include "saturation.hpp"
+#include "spec/onnx_form.hpp"
 
 namespace vitrify::engines {
 namespace {
@@ -76,6 +77,7 @@ ov::AnyMap properties_of(const std::string& path, const EngineOptions& options) 
 }
 
 ov::CompiledModel compiled(const std::string& path, const EngineOptions& options) {
+  spec::require_known_form(path);  // OpenVINO trusts what it parses
   ov::Core core;
   const ov::AnyMap properties = properties_of(path, options);
   if (!options.dequantize) {
