@@ -1,6 +1,7 @@
 // Bytes to a tensor: the first four bytes choose the spec, the rest is the image. A tensor that comes out must be the
 // one that the decoded pixels make, so that no row or column goes astray between the decoder and the crop. Rows that
-// several readers share must be those of one reader, and their error that reader's.
+// several readers share must be those of one reader, and their error that reader's; and whoever decodes a JPEG, its
+// rows and errors must be libjpeg's.
 #include <array>
 #include <cstdlib>
 #include <cstring>
@@ -54,9 +55,15 @@ void check_shares(const std::uint8_t* data, std::size_t size, const vitrify::Dec
   const Range columns{choice % image.width, image.width};
   const int one = 1 + choice % (image.height - 2);
   const int other = one + 1 + choice / 7 % (image.height - one - 1);
+  const std::string kernels = vitrify::kernels_in_use();
+  vitrify::use_kernels("scalar");  // leaves all to libjpeg
   const Decoded alone = decoded(data, size, limits, columns, {{0, image.height}});
+  const Decoded window = decoded(data, size, limits, columns, {{one, other}});
+  vitrify::use_kernels(kernels);
   const Decoded shared = decoded(data, size, limits, columns, {{0, one}, {one, other}, {other, image.height}});
-  if (alone.rows != shared.rows || alone.error != shared.error) {
+  const Decoded same = decoded(data, size, limits, columns, {{one, other}});
+  if (alone.rows != shared.rows || alone.error != shared.error || window.rows != same.rows ||
+      window.error != same.error) {
     std::abort();
   }
 }

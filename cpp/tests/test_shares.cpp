@@ -99,10 +99,8 @@ Bytes resized(const Bytes& data, const Request& request, pixels::Workers& worker
   pixels::Pipeline pipeline(from, request.resized, request.columns, request.rows, request.filter);
   pixels::read_shares(
       *reader, pipeline.input_columns(), shares_of(pipeline.input_rows()),
-      [&](int row) -> pixels::RowSink {
-        return [feed = pixels::Pipeline::Feed(pipeline, row)](const std::uint8_t* rgb, int first_column) mutable {
-          feed.push(rgb, first_column);
-        };
+      [&](int begin) -> pixels::RowSink {
+        return [feed = pixels::Pipeline::Feed(pipeline, begin)](const pixels::Row& row) mutable { feed.push(row); };
       },
       workers);
   const std::size_t stride = 3 * static_cast<std::size_t>(request.columns.size());
@@ -277,10 +275,14 @@ int main(int count, char** arguments) {
     return 2;
   }
   pixels::Workers workers(4);
-  test_what_cannot_be_shared();
-  test_turned_and_upright_on_threads();
-  test_golden(arguments[1], workers);
-  test_every_end(workers);
-  test_made(count > 2 ? std::stoi(arguments[2]) : 400, workers);
+  // The scalar kernels leave every JPEG to libjpeg.
+  for (const std::string& kernels : {available_kernels().front(), std::string("scalar")}) {
+    use_kernels(kernels);
+    test_what_cannot_be_shared();
+    test_turned_and_upright_on_threads();
+    test_golden(arguments[1], workers);
+    test_every_end(workers);
+    test_made(count > 2 ? std::stoi(arguments[2]) : 400, workers);
+  }
   return check_result();
 }

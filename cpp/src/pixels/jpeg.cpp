@@ -14,6 +14,7 @@
 #include <jerror.h>
 #include <jpeglib.h>
 
+#include "jpeg_baseline.hpp"
 #include "jpeg_errors.hpp"
 #include "limits.hpp"
 #include "orientation.hpp"
@@ -70,6 +71,7 @@ class JpegReader final : public Reader {
   void open();
   void find_orientation();
   [[nodiscard]] bool ends_properly() const;
+  void read_by_libjpeg(Range columns, Range rows, const RowSink& sink);
 
   // Runs calls into libjpeg, whose errors come back by longjmp: `calls` must own nothing that needs destroying.
   template <typename Calls>
@@ -86,6 +88,9 @@ class JpegReader final : public Reader {
   const std::uint8_t* data_;
   std::size_t bytes_;
   DecodeLimits limits_;
+  std::unique_ptr<BaselineJpeg> baseline_;  // what has read the rows in libjpeg's place
+  Range columns_;                           // that were read
+  Range rows_;
 };
 
 }  // namespace
@@ -176,6 +181,22 @@ std::unique_ptr<Reader> JpegReader::again() const {
 }
 
 void JpegReader::read_rows(Range columns, Range rows, const RowSink& sink) {
+  columns_ = columns;
+  rows_ = rows;
+  if (BaselineJpeg::can_read(info_)) {
+    baseline_ = BaselineJpeg::make(info_, data_ + bytes_);
+    if (baseline_ != nullptr) {
+      rows.begin = baseline_->read(columns, rows, sink);
+      if (rows.begin == rows.end) {
+        return;
+      }
+      baseline_.reset();
+    }
+  }
+  read_by_libjpeg(columns, rows, sink);
+}
+
+void JpegReader::read_by_libjpeg(Range columns, Range rows, const RowSink& sink) {
   JDIMENSION offset = 0;
   bool too_narrow = false;
   guarded([&] {
@@ -221,12 +242,20 @@ void JpegReader::read_rows(Range columns, Range rows, const RowSink& sink) {
       if (channels == 4) {
         rgb_from_cmyk(row[i], width, rgb.data());
       }
-      sink(channels == 4 ? rgb.data() : row[i], static_cast<int>(offset));
+      sink({channels == 4 ? rgb.data() : row[i], static_cast<int>(offset)});
     }
   }
 }
 
 void JpegReader::finish() {
+  if (baseline_ != nullptr) {
+    const bool looks_no_further = rows_.end < size_.height && ends_properly();
+    if (looks_no_further || baseline_->finish()) {
+      return;
+    }
+    baseline_.reset();
+    read_by_libjpeg(columns_, rows_, [](const Row& /*row*/) {});
+  }
   const JDIMENSION left = info_.output_height - info_.output_scanline;
   if (left == 0) {
     // Looks for the end: it may be missing, but no marker before it may be one that JPEG does not have.

@@ -9,7 +9,10 @@
 namespace vitrify::pixels {
 namespace {
 
-bool supported() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }
+bool supported() {
+  return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
+         __builtin_cpu_supports("bmi2") != 0;
+}
 
 // 48 bytes of RGB to 16 bytes of one channel: three shuffles, one for each register, that together fill every lane.
 struct SplitMasks {
@@ -51,6 +54,23 @@ void split(const std::uint8_t* rgb, std::size_t pixels, std::uint8_t* const plan
   std::uint8_t* rest[3] = {planes[0] + x, planes[1] + x, planes[2] + x};
   scalar_kernels.split(rgb + 3 * x, pixels - x, rest);
 }
+
+// The three shuffles back, for each register of 48 bytes of RGB.
+constexpr SplitMasks make_join_masks() {
+  SplitMasks masks;
+  for (std::size_t channel = 0; channel < 3; ++channel) {
+    for (std::size_t part = 0; part < 3; ++part) {
+      for (std::size_t lane = 0; lane < 16; ++lane) {
+        const std::size_t byte = 16 * part + lane;
+        masks.bytes[channel][part][lane] =
+            static_cast<std::int8_t>(byte % 3 == channel ? static_cast<int>(byte / 3) : -1);
+      }
+    }
+  }
+  return masks;
+}
+
+constexpr SplitMasks kJoinMasks = make_join_masks();
 
 // One output after the other, for strong reductions with many taps.
 void horizontal_dot(const std::uint8_t* const planes[3], int origin, const HorizontalWeights& packed,
@@ -248,6 +268,24 @@ void normalise(const std::uint8_t* plane, std::size_t pixels, const Normalisatio
 
 }  // namespace
 
-const Kernels avx2_kernels = {"avx2", WeightForm::gathered_words, supported, split, horizontal, vertical, normalise};
+void join_avx2(const std::uint8_t* const planes[3], std::size_t pixels, std::uint8_t* rgb) {
+  std::size_t x = 0;
+  for (; x + 16 <= pixels; x += 16) {
+    for (std::size_t part = 0; part < 3; ++part) {
+      __m128i bytes = _mm_setzero_si128();
+      for (std::size_t channel = 0; channel < 3; ++channel) {
+        const __m128i plane = _mm_loadu_si128(reinterpret_cast<const __m128i*>(planes[channel] + x));
+        const auto* mask = reinterpret_cast<const __m128i*>(kJoinMasks.bytes[channel][part].data());
+        bytes = _mm_or_si128(bytes, _mm_shuffle_epi8(plane, _mm_load_si128(mask)));
+      }
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(rgb + 3 * x) + part, bytes);
+    }
+  }
+  const std::uint8_t* const rest[3] = {planes[0] + x, planes[1] + x, planes[2] + x};
+  scalar_kernels.join(rest, pixels - x, rgb + 3 * x);
+}
+
+const Kernels avx2_kernels = {"avx2",    WeightForm::gathered_words, supported, split, join_avx2, horizontal, vertical,
+                              normalise, &avx2_jpeg_kernels};
 
 }  // namespace vitrify::pixels

@@ -260,6 +260,7 @@ void normalise(const std::uint8_t* plane, std::size_t pixels, const Normalisatio
 
 }  // namespace
 
-const Kernels avx512_kernels = {"avx512", WeightForm::bytes, supported, split, horizontal, vertical, normalise};
+const Kernels avx512_kernels = {"avx512", WeightForm::bytes, supported,         split, join_avx2, horizontal,
+                                vertical, normalise,         &avx2_jpeg_kernels};
 
 }  // namespace vitrify::pixels

@@ -10,6 +10,8 @@
 
 namespace vitrify::pixels {
 
+void join_avx2(const std::uint8_t* const planes[3], std::size_t pixels, std::uint8_t* rgb);
+
 // Three sums of eight lanes each to one pixel. Static on purpose: an inline function's one copy could be the AVX-512
 // build's, which an AVX2 processor cannot run.
 static inline void store_pixel(__m256i red, __m256i green, __m256i blue, std::uint8_t* rgb) {
