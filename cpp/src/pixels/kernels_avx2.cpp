@@ -77,11 +77,15 @@ void horizontal_dot(const std::uint8_t* const planes[3], int origin, const Horiz
                     std::uint8_t* rgb) {
   const Coefficients& axis = *packed.axis;
   const auto outputs = static_cast<std::size_t>(axis.outputs());
-  for (std::size_t i = 0; i < outputs; ++i) {
-    const int first = axis.first[i] - origin;
-    const auto count = static_cast<std::size_t>(axis.count[i]);
-    const std::int16_t* low = &packed.low[i * packed.stride];
-    const std::int16_t* high = &packed.high[i * packed.stride];
+  // Looked up once: what is stored as bytes might be any of it.
+  const int* const firsts = axis.first.data();
+  const int* const counts = axis.count.data();
+  const std::size_t stride = packed.stride;
+  const std::int16_t* low = packed.low.data();
+  const std::int16_t* high = packed.high.data();
+  for (std::size_t i = 0; i < outputs; ++i, low += stride, high += stride) {
+    const int first = firsts[i] - origin;
+    const auto count = static_cast<std::size_t>(counts[i]);
     __m256i lows[3] = {};
     __m256i highs[3] = {};
     for (std::size_t k = 0; k < count; k += 16) {
@@ -97,7 +101,7 @@ void horizontal_dot(const std::uint8_t* const planes[3], int origin, const Horiz
     for (int c = 0; c < 3; ++c) {
       lows[c] = _mm256_add_epi32(lows[c], _mm256_slli_epi32(highs[c], 11));
     }
-    store_pixel(lows[0], lows[1], lows[2], rgb + 3 * i);
+    store_pixel(lows[0], lows[1], lows[2], i + 1 == outputs, rgb + 3 * i);
   }
 }
 
@@ -136,13 +140,15 @@ void horizontal_gathered(const std::uint8_t* const planes[3], int origin, const 
   const std::int16_t* low = packed.low.data();
   const std::int16_t* high = packed.high.data();
   const std::uint8_t* index = packed.index.data();
+  const int* const firsts = axis.first.data();
+  const std::size_t steps = packed.steps;
   for (std::size_t i = 0; i < outputs; i += 2 * members, index += 32) {
     const __m256i spread = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
-    const int first = axis.first[i] - origin;
-    const int second = axis.first[i + members < outputs ? i + members : i] - origin;
+    const int first = firsts[i] - origin;
+    const int second = firsts[i + members < outputs ? i + members : i] - origin;
     __m256i lows[3] = {};
     __m256i highs[3] = {};
-    for (std::size_t step = 0; step < packed.steps; ++step, low += 16, high += 16) {
+    for (std::size_t step = 0; step < steps; ++step, low += 16, high += 16) {
       const __m256i low_weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(low));
       const __m256i high_weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(high));
       for (int c = 0; c < 3; ++c) {

@@ -84,7 +84,7 @@ void horizontal_dot(const std::uint8_t* const planes[3], int origin, const Horiz
         }
       }
     }
-    store_pixel(joined(sums[0]), joined(sums[1]), joined(sums[2]), rgb + 3 * i);
+    store_pixel(joined(sums[0]), joined(sums[1]), joined(sums[2]), i + 1 == outputs, rgb + 3 * i);
   }
 }
 
