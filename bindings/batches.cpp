@@ -64,7 +64,7 @@ void decode(StoredImage& image, const cuda::Window& window, Threads& threads, st
   const pixels::RowSink copy = copy_from(rows.begin);
   const std::size_t stride = 3 * static_cast<std::size_t>(image.size.width);
   for (int y = rows.begin; y < rows.end; ++y) {
-    copy(image.source.data + static_cast<std::size_t>(y) * stride, 0);
+    copy({image.source.data + static_cast<std::size_t>(y) * stride});
   }
 }
 

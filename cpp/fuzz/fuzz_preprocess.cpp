@@ -1,13 +1,13 @@
 // Bytes to a tensor: the first four bytes choose the spec, the rest is the image. A tensor that comes out must be the
 // one that the decoded pixels make, so that no row or column goes astray between the decoder and the crop. Rows that
-// several readers share must be those of one reader, and their error that reader's, however they skip to them.
+// several readers share must be those of one reader, and their error that reader's; and whoever decodes a JPEG, its
+// rows and errors must be libjpeg's.
 #include <array>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
 
-#include "jpeg.hpp"
 #include "reader.hpp"
 #include "shares.hpp"
 #include "vitrify/image.hpp"
@@ -16,7 +16,6 @@
 #ifdef VITRIFY_JPEG
 namespace {
 
-using vitrify::pixels::JpegSkipping;
 using vitrify::pixels::Range;
 
 struct Decoded {
@@ -25,14 +24,14 @@ struct Decoded {
 };
 
 // Some rows and columns, by a reader for each share.
-Decoded decoded(const std::uint8_t* data, std::size_t size, const vitrify::DecodeLimits& limits, JpegSkipping skipping,
-                Range columns, const std::vector<Range>& shares) {
+Decoded decoded(const std::uint8_t* data, std::size_t size, const vitrify::DecodeLimits& limits, Range columns,
+                const std::vector<Range>& shares) {
   static vitrify::pixels::Workers alone(1);
   const std::size_t stride = 3 * static_cast<std::size_t>(columns.size());
   Decoded result{std::vector<std::uint8_t>(stride * static_cast<std::size_t>(shares.back().end - shares.front().begin)),
                  {}};
   try {
-    vitrify::pixels::read_shares(*vitrify::pixels::open_jpeg(data, size, limits, skipping), columns, shares,
+    vitrify::pixels::read_shares(*vitrify::pixels::open_jpeg(data, size, limits), columns, shares,
                                  vitrify::pixels::copy_to(result.rows.data(), columns, shares.front().begin), alone);
   } catch (const vitrify::ImageError& error) {
     return {{}, error.what()};
@@ -56,13 +55,16 @@ void check_shares(const std::uint8_t* data, std::size_t size, const vitrify::Dec
   const Range columns{choice % image.width, image.width};
   const int one = 1 + choice % (image.height - 2);
   const int other = one + 1 + choice / 7 % (image.height - one - 1);
-  const Decoded alone = decoded(data, size, limits, JpegSkipping::libjpeg, columns, {{0, image.height}});
-  for (const JpegSkipping skipping : {JpegSkipping::libjpeg, JpegSkipping::walk}) {
-    const Decoded shared =
-        decoded(data, size, limits, skipping, columns, {{0, one}, {one, other}, {other, image.height}});
-    if (alone.rows != shared.rows || alone.error != shared.error) {
-      std::abort();
-    }
+  const std::string kernels = vitrify::kernels_in_use();
+  vitrify::use_kernels("scalar");  // leaves all to libjpeg
+  const Decoded alone = decoded(data, size, limits, columns, {{0, image.height}});
+  const Decoded window = decoded(data, size, limits, columns, {{one, other}});
+  vitrify::use_kernels(kernels);
+  const Decoded shared = decoded(data, size, limits, columns, {{0, one}, {one, other}, {other, image.height}});
+  const Decoded same = decoded(data, size, limits, columns, {{one, other}});
+  if (alone.rows != shared.rows || alone.error != shared.error || window.rows != same.rows ||
+      window.error != same.error) {
+    std::abort();
   }
 }
 

@@ -21,6 +21,7 @@ struct JpegKind {
   bool progressive = false;
   unsigned restart = 0;  // MCUs between restart markers
   int quality = 90;
+  bool own_codes = false;  // Huffman tables of the image's own
 };
 
 // Smooth colours with edges and some noise: what photographs are made of. `seed` makes them differ.
@@ -65,6 +66,7 @@ inline std::vector<std::uint8_t> make_jpeg(const Image& image, const JpegKind& k
     info.comp_info[0].v_samp_factor = kind.vertical;
   }
   info.restart_interval = kind.restart;
+  info.optimize_coding = kind.own_codes ? TRUE : FALSE;
   if (kind.progressive) {
     jpeg_simple_progression(&info);
   }

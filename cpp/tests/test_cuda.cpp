@@ -7,6 +7,7 @@
 #include "check.hpp"
 #include "cuda_cases.hpp"
 #include "reader.hpp"
+#include "shares.hpp"
 #include "tiles.hpp"
 #ifdef VITRIFY_JPEG
 #include "make_jpeg.hpp"
@@ -100,22 +101,20 @@ void test_batch() {
 // Encoded images, whose decoders leave out what is beside the window.
 void test_encoded(const std::string& name, const std::vector<std::uint8_t>& bytes, int& turn) {
   const auto specs = test::cuda_specs();
-  const auto whole = pixels::open(bytes.data(), bytes.size(), {});
-  Image stored{whole->size(), {}};
-  const std::size_t stride = 3 * static_cast<std::size_t>(stored.size.width);
-  whole->read({0, stored.size.width}, {0, stored.size.height},
-              [&](const std::uint8_t* row, int) { stored.rgb.insert(stored.rgb.end(), row, row + stride); });
+  const auto read = [&bytes](pixels::Range columns, pixels::Range rows) {
+    std::vector<std::uint8_t> rgb(3 * static_cast<std::size_t>(columns.size()) * static_cast<std::size_t>(rows.size()));
+    pixels::open(bytes.data(), bytes.size(), {})
+        ->read(columns, rows, pixels::copy_to(rgb.data(), columns, rows.begin)(rows.begin));
+    return rgb;
+  };
+  Image stored{pixels::open(bytes.data(), bytes.size(), {})->size(), {}};
+  stored.rgb = read({0, stored.size.width}, {0, stored.size.height});
   for (int orientation = 1; orientation <= 8; ++orientation) {
     const Preprocess& spec = specs[static_cast<std::size_t>(turn++) % specs.size()];
     Plan plan;
     const Window window = plan.add(stored.size, orientation, spec);
-    std::vector<std::uint8_t> pixels;
-    const auto reader = pixels::open(bytes.data(), bytes.size(), {});
-    reader->read({window.column, window.column + window.size.width}, {window.row, window.row + window.size.height},
-                 [&](const std::uint8_t* row, int first) {
-                   const std::uint8_t* begin = row + 3 * (window.column - first);
-                   pixels.insert(pixels.end(), begin, begin + 3 * static_cast<std::ptrdiff_t>(window.size.width));
-                 });
+    const std::vector<std::uint8_t> pixels =
+        read({window.column, window.column + window.size.width}, {window.row, window.row + window.size.height});
     CHECK(pixels == test::cut(stored, window), "decoding " + named(name, orientation, spec));
     CHECK(same(test::run_tiles(plan.jobs[0], plan.numbers, pixels.data(), normalised(spec), spec),
                test::cpu_tensor({stored, orientation}, spec)),

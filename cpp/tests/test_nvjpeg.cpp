@@ -11,6 +11,7 @@
 #include "gpu_jpeg.hpp"
 #include "make_jpeg.hpp"
 #include "reader.hpp"
+#include "shares.hpp"
 
 namespace {
 
@@ -101,9 +102,9 @@ Image stored(const std::vector<std::uint8_t>& bytes, bool& plain) {
   const auto reader = pixels::open(bytes.data(), bytes.size(), {});
   plain = reader->is_plain_jpeg();
   Image image{reader->size(), {}};
-  const std::size_t stride = 3 * static_cast<std::size_t>(image.size.width);
-  reader->read({0, image.size.width}, {0, image.size.height},
-               [&](const std::uint8_t* row, int) { image.rgb.insert(image.rgb.end(), row, row + stride); });
+  image.rgb.resize(3 * static_cast<std::size_t>(image.size.width) * static_cast<std::size_t>(image.size.height));
+  const pixels::Range columns{0, image.size.width};
+  reader->read(columns, {0, image.size.height}, pixels::copy_to(image.rgb.data(), columns, 0)(0));
   return image;
 }
 

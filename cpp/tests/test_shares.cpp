@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "check.hpp"
-#include "jpeg.hpp"
 #include "make_jpeg.hpp"
 #include "pipeline.hpp"
 #include "reader.hpp"
@@ -93,17 +92,15 @@ Request request_of(Random& random) {
 }
 
 // The requested window, by as many readers as there are shares of its rows.
-Bytes resized(const Bytes& data, const Request& request, pixels::JpegSkipping skipping, pixels::Workers& workers,
+Bytes resized(const Bytes& data, const Request& request, pixels::Workers& workers,
               const std::function<std::vector<Range>(Range rows)>& shares_of) {
-  const auto reader = pixels::open_jpeg(data.data(), data.size(), {}, skipping);
+  const auto reader = pixels::open_jpeg(data.data(), data.size(), {});
   const Size from = request.fast ? reader->scale_towards(request.resized) : reader->size();
   pixels::Pipeline pipeline(from, request.resized, request.columns, request.rows, request.filter);
   pixels::read_shares(
       *reader, pipeline.input_columns(), shares_of(pipeline.input_rows()),
-      [&](int row) -> pixels::RowSink {
-        return [feed = pixels::Pipeline::Feed(pipeline, row)](const std::uint8_t* rgb, int first_column) mutable {
-          feed.push(rgb, first_column);
-        };
+      [&](int begin) -> pixels::RowSink {
+        return [feed = pixels::Pipeline::Feed(pipeline, begin)](const pixels::Row& row) mutable { feed.push(row); };
       },
       workers);
   const std::size_t stride = 3 * static_cast<std::size_t>(request.columns.size());
@@ -121,19 +118,13 @@ bool can_be_shared(const Bytes& data) {
 
 void test_request(const Bytes& data, const Request& request, Random& random, pixels::Workers& workers,
                   const std::string& what) {
-  using pixels::JpegSkipping;
   const auto one = [](Range rows) { return std::vector<Range>{rows}; };
-  const Outcome alone = outcome_of([&] { return resized(data, request, JpegSkipping::libjpeg, workers, one); });
-  const auto compare = [&](const Outcome& other, const std::string& how) {
-    CHECK(other == alone,
-          what + how + ": " + (other.error == alone.error ? "other bytes" : other.error + " for " + alone.error));
-  };
-  compare(outcome_of([&] { return resized(data, request, JpegSkipping::walk, workers, one); }), " walked");
+  const Outcome alone = outcome_of([&] { return resized(data, request, workers, one); });
   for (int count = 2; count <= 5; ++count) {
     const auto some = [&](Range rows) { return random.shares(rows, count); };
-    const std::string how = " in " + std::to_string(count) + " shares";
-    compare(outcome_of([&] { return resized(data, request, JpegSkipping::libjpeg, workers, some); }), how);
-    compare(outcome_of([&] { return resized(data, request, JpegSkipping::walk, workers, some); }), how + ", walked");
+    const Outcome shared = outcome_of([&] { return resized(data, request, workers, some); });
+    CHECK(shared == alone, what + " in " + std::to_string(count) + " shares: " +
+                               (shared.error == alone.error ? "other bytes" : shared.error + " for " + alone.error));
   }
 }
 
@@ -183,8 +174,7 @@ void test_made(int cases, pixels::Workers& workers) {
 }
 
 // Images cut off at every byte of their lower half, or of the last few, with an end put there or none, or with other
-// markers in their midst: where exactly libjpeg misses bits depends on how they lie in bytes, and in a part that was
-// moved they lie in another way.
+// markers in their midst.
 void test_every_end(pixels::Workers& workers) {
   for (unsigned seed = 0; seed < 60; ++seed) {
     JpegKind kind;
@@ -193,9 +183,9 @@ void test_every_end(pixels::Workers& workers) {
     const Size size{40, 120};
     const Bytes whole = make_jpeg(scene(size, seed), kind);
     const std::size_t cuts = seed < 2 ? whole.size() * 2 / 5 : 4;
-    const auto outcome = [&](const Bytes& data, pixels::JpegSkipping skipping, const std::vector<Range>& shares) {
+    const auto outcome = [&](const Bytes& data, const std::vector<Range>& shares) {
       const Request request{size, {0, size.width}, {0, shares.back().end}};
-      return outcome_of([&] { return resized(data, request, skipping, workers, [&](Range) { return shares; }); });
+      return outcome_of([&] { return resized(data, request, workers, [&](Range) { return shares; }); });
     };
     for (std::size_t at = whole.size() - 2; at + 2 + cuts > whole.size(); --at) {
       const Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(at));
@@ -208,11 +198,11 @@ void test_every_end(pixels::Workers& workers) {
       }
       for (std::size_t i = 0; i < files.size(); ++i) {
         for (const int end : {70, 100, size.height}) {
-          const Outcome alone = outcome(files[i], pixels::JpegSkipping::libjpeg, {{0, end}});
-          const Outcome walked = outcome(files[i], pixels::JpegSkipping::walk, {{0, 65}, {65, end}});
-          CHECK(walked == alone, "image " + std::to_string(seed) + " cut at " + std::to_string(at) + " of " +
+          const Outcome alone = outcome(files[i], {{0, end}});
+          const Outcome shared = outcome(files[i], {{0, 65}, {65, end}});
+          CHECK(shared == alone, "image " + std::to_string(seed) + " cut at " + std::to_string(at) + " of " +
                                      std::to_string(whole.size()) + ", end " + std::to_string(i) + " of " +
-                                     std::to_string(end) + " rows: " + walked.error + " for " + alone.error);
+                                     std::to_string(end) + " rows: " + shared.error + " for " + alone.error);
         }
       }
     }
@@ -285,10 +275,14 @@ int main(int count, char** arguments) {
     return 2;
   }
   pixels::Workers workers(4);
-  test_what_cannot_be_shared();
-  test_turned_and_upright_on_threads();
-  test_golden(arguments[1], workers);
-  test_every_end(workers);
-  test_made(count > 2 ? std::stoi(arguments[2]) : 400, workers);
+  // The scalar kernels leave every JPEG to libjpeg.
+  for (const std::string& kernels : {available_kernels().front(), std::string("scalar")}) {
+    use_kernels(kernels);
+    test_what_cannot_be_shared();
+    test_turned_and_upright_on_threads();
+    test_golden(arguments[1], workers);
+    test_every_end(workers);
+    test_made(count > 2 ? std::stoi(arguments[2]) : 400, workers);
+  }
   return check_result();
 }

@@ -104,7 +104,7 @@ void OpenImage::decode(const PixelWindow& window, pixels::Workers& workers, std:
     const std::size_t stride = 3 * static_cast<std::size_t>(stored_.size.width);
     const pixels::RowSink copy = copy_from(rows.begin);
     for (int y = rows.begin; y < rows.end; ++y) {
-      copy(rgb_ + static_cast<std::size_t>(y) * stride, 0);
+      copy({rgb_ + static_cast<std::size_t>(y) * stride});
     }
     return;
   }

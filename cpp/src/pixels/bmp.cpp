@@ -231,7 +231,7 @@ void BmpReader::read_rows(Range /*columns*/, Range rows, const RowSink& sink) {
   for (int y = rows.begin; y < rows.end; ++y) {
     const int stored = bottom_up_ ? size_.height - 1 - y : y;
     convert(pixels + static_cast<std::size_t>(stored) * stride, rgb.data());
-    sink(rgb.data(), 0);
+    sink({rgb.data()});
   }
 }
 

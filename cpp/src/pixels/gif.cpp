@@ -262,7 +262,7 @@ void GifReader::read_rows(Range /*columns*/, Range rows, const RowSink& sink) {
   std::vector<std::uint8_t> line = blank;
   for (int y = rows.begin; y < rows.end; ++y) {
     if (y < top_ || y >= top_ + frame_.height) {
-      sink(blank.data(), 0);
+      sink({blank.data()});
       continue;
     }
     const std::uint8_t* row = indices.data() + width * stored_row(static_cast<std::size_t>(y - top_));
@@ -270,7 +270,7 @@ void GifReader::read_rows(Range /*columns*/, Range rows, const RowSink& sink) {
     for (std::size_t x = 0; x < width; ++x) {
       std::memcpy(rgb + 3 * x, palette_[row[x]].data(), 3);
     }
-    sink(line.data(), 0);
+    sink({line.data()});
   }
 }
 

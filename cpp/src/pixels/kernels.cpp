@@ -48,6 +48,14 @@ void split_scalar(const std::uint8_t* rgb, std::size_t pixels, std::uint8_t* con
   }
 }
 
+void join_scalar(const std::uint8_t* const planes[3], std::size_t pixels, std::uint8_t* rgb) {
+  for (std::size_t x = 0; x < pixels; ++x) {
+    rgb[3 * x] = planes[0][x];
+    rgb[3 * x + 1] = planes[1][x];
+    rgb[3 * x + 2] = planes[2][x];
+  }
+}
+
 void horizontal_scalar(const std::uint8_t* const planes[3], int origin, const HorizontalWeights& packed,
                        std::uint8_t* rgb) {
   const Coefficients& axis = *packed.axis;
@@ -84,8 +92,8 @@ void normalise_scalar(const std::uint8_t* plane, std::size_t pixels, const Norma
 
 }  // namespace
 
-const Kernels scalar_kernels = {"scalar",          WeightForm::whole, always,          split_scalar,
-                                horizontal_scalar, vertical_scalar,   normalise_scalar};
+const Kernels scalar_kernels = {"scalar",          WeightForm::whole, always,           split_scalar, join_scalar,
+                                horizontal_scalar, vertical_scalar,   normalise_scalar, nullptr};
 
 Normalisation make_normalisation(float mean, float std, const Kernels& kernels) {
   Normalisation normalisation{{}, mean, std, 1.0F / std};

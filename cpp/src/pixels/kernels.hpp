@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "coefficients.hpp"
+#include "jpeg_kernels.hpp"
 
 namespace vitrify::pixels {
 
@@ -64,6 +65,8 @@ struct Kernels {
   bool (*supported)();
   // Interleaved RGB of `pixels` to three planes.
   void (*split)(const std::uint8_t* rgb, std::size_t pixels, std::uint8_t* const planes[3]);
+  // And back.
+  void (*join)(const std::uint8_t* const planes[3], std::size_t pixels, std::uint8_t* rgb);
   // Three planes, whose first pixel is input `origin`, to interleaved RGB of all outputs.
   void (*horizontal)(const std::uint8_t* const planes[3], int origin, const HorizontalWeights& weights,
                      std::uint8_t* rgb);
@@ -72,6 +75,7 @@ struct Kernels {
                    std::size_t bytes, std::uint8_t* out);
   // A plane of pixels to normalised ones.
   void (*normalise)(const std::uint8_t* plane, std::size_t pixels, const Normalisation& normalisation, float* out);
+  const JpegKernels* jpeg;  // null where libjpeg decodes all of them
 };
 
 // The best that this processor runs, unless a test chose another.

@@ -9,7 +9,10 @@
 namespace vitrify::pixels {
 namespace {
 
-bool supported() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }
+bool supported() {
+  return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
+         __builtin_cpu_supports("bmi2") != 0;
+}
 
 // 48 bytes of RGB to 16 bytes of one channel: three shuffles, one for each register, that together fill every lane.
 struct SplitMasks {
@@ -52,16 +55,37 @@ void split(const std::uint8_t* rgb, std::size_t pixels, std::uint8_t* const plan
   scalar_kernels.split(rgb + 3 * x, pixels - x, rest);
 }
 
+// The three shuffles back, for each register of 48 bytes of RGB.
+constexpr SplitMasks make_join_masks() {
+  SplitMasks masks;
+  for (std::size_t channel = 0; channel < 3; ++channel) {
+    for (std::size_t part = 0; part < 3; ++part) {
+      for (std::size_t lane = 0; lane < 16; ++lane) {
+        const std::size_t byte = 16 * part + lane;
+        masks.bytes[channel][part][lane] =
+            static_cast<std::int8_t>(byte % 3 == channel ? static_cast<int>(byte / 3) : -1);
+      }
+    }
+  }
+  return masks;
+}
+
+constexpr SplitMasks kJoinMasks = make_join_masks();
+
 // One output after the other, for strong reductions with many taps.
 void horizontal_dot(const std::uint8_t* const planes[3], int origin, const HorizontalWeights& packed,
                     std::uint8_t* rgb) {
   const Coefficients& axis = *packed.axis;
   const auto outputs = static_cast<std::size_t>(axis.outputs());
-  for (std::size_t i = 0; i < outputs; ++i) {
-    const int first = axis.first[i] - origin;
-    const auto count = static_cast<std::size_t>(axis.count[i]);
-    const std::int16_t* low = &packed.low[i * packed.stride];
-    const std::int16_t* high = &packed.high[i * packed.stride];
+  // Looked up once: what is stored as bytes might be any of it.
+  const int* const firsts = axis.first.data();
+  const int* const counts = axis.count.data();
+  const std::size_t stride = packed.stride;
+  const std::int16_t* low = packed.low.data();
+  const std::int16_t* high = packed.high.data();
+  for (std::size_t i = 0; i < outputs; ++i, low += stride, high += stride) {
+    const int first = firsts[i] - origin;
+    const auto count = static_cast<std::size_t>(counts[i]);
     __m256i lows[3] = {};
     __m256i highs[3] = {};
     for (std::size_t k = 0; k < count; k += 16) {
@@ -77,7 +101,7 @@ void horizontal_dot(const std::uint8_t* const planes[3], int origin, const Horiz
     for (int c = 0; c < 3; ++c) {
       lows[c] = _mm256_add_epi32(lows[c], _mm256_slli_epi32(highs[c], 11));
     }
-    store_pixel(lows[0], lows[1], lows[2], rgb + 3 * i);
+    store_pixel(lows[0], lows[1], lows[2], i + 1 == outputs, rgb + 3 * i);
   }
 }
 
@@ -116,13 +140,15 @@ void horizontal_gathered(const std::uint8_t* const planes[3], int origin, const 
   const std::int16_t* low = packed.low.data();
   const std::int16_t* high = packed.high.data();
   const std::uint8_t* index = packed.index.data();
+  const int* const firsts = axis.first.data();
+  const std::size_t steps = packed.steps;
   for (std::size_t i = 0; i < outputs; i += 2 * members, index += 32) {
     const __m256i spread = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
-    const int first = axis.first[i] - origin;
-    const int second = axis.first[i + members < outputs ? i + members : i] - origin;
+    const int first = firsts[i] - origin;
+    const int second = firsts[i + members < outputs ? i + members : i] - origin;
     __m256i lows[3] = {};
     __m256i highs[3] = {};
-    for (std::size_t step = 0; step < packed.steps; ++step, low += 16, high += 16) {
+    for (std::size_t step = 0; step < steps; ++step, low += 16, high += 16) {
       const __m256i low_weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(low));
       const __m256i high_weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(high));
       for (int c = 0; c < 3; ++c) {
@@ -248,6 +274,24 @@ void normalise(const std::uint8_t* plane, std::size_t pixels, const Normalisatio
 
 }  // namespace
 
-const Kernels avx2_kernels = {"avx2", WeightForm::gathered_words, supported, split, horizontal, vertical, normalise};
+void join_avx2(const std::uint8_t* const planes[3], std::size_t pixels, std::uint8_t* rgb) {
+  std::size_t x = 0;
+  for (; x + 16 <= pixels; x += 16) {
+    for (std::size_t part = 0; part < 3; ++part) {
+      __m128i bytes = _mm_setzero_si128();
+      for (std::size_t channel = 0; channel < 3; ++channel) {
+        const __m128i plane = _mm_loadu_si128(reinterpret_cast<const __m128i*>(planes[channel] + x));
+        const auto* mask = reinterpret_cast<const __m128i*>(kJoinMasks.bytes[channel][part].data());
+        bytes = _mm_or_si128(bytes, _mm_shuffle_epi8(plane, _mm_load_si128(mask)));
+      }
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(rgb + 3 * x) + part, bytes);
+    }
+  }
+  const std::uint8_t* const rest[3] = {planes[0] + x, planes[1] + x, planes[2] + x};
+  scalar_kernels.join(rest, pixels - x, rgb + 3 * x);
+}
+
+const Kernels avx2_kernels = {"avx2",    WeightForm::gathered_words, supported, split, join_avx2, horizontal, vertical,
+                              normalise, &avx2_jpeg_kernels};
 
 }  // namespace vitrify::pixels

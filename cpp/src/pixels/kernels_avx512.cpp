@@ -84,7 +84,7 @@ void horizontal_dot(const std::uint8_t* const planes[3], int origin, const Horiz
         }
       }
     }
-    store_pixel(joined(sums[0]), joined(sums[1]), joined(sums[2]), rgb + 3 * i);
+    store_pixel(joined(sums[0]), joined(sums[1]), joined(sums[2]), i + 1 == outputs, rgb + 3 * i);
   }
 }
 
@@ -260,6 +260,7 @@ void normalise(const std::uint8_t* plane, std::size_t pixels, const Normalisatio
 
 }  // namespace
 
-const Kernels avx512_kernels = {"avx512", WeightForm::bytes, supported, split, horizontal, vertical, normalise};
+const Kernels avx512_kernels = {"avx512", WeightForm::bytes, supported,         split, join_avx2, horizontal,
+                                vertical, normalise,         &avx2_jpeg_kernels};
 
 }  // namespace vitrify::pixels

@@ -90,6 +90,10 @@ float32x4_t divided(float32x4_t dividend, float divisor, float inverse) {
   return vfmaq_f32(quotient, remainder, vdupq_n_f32(inverse));
 }
 
+void join(const std::uint8_t* const planes[3], std::size_t pixels, std::uint8_t* rgb) {
+  scalar_kernels.join(planes, pixels, rgb);
+}
+
 void normalise(const std::uint8_t* plane, std::size_t pixels, const Normalisation& normalisation, float* out) {
   std::size_t x = 0;
   for (; normalisation.computable && x + 8 <= pixels; x += 8) {
@@ -106,6 +110,7 @@ void normalise(const std::uint8_t* plane, std::size_t pixels, const Normalisatio
 
 }  // namespace
 
-const Kernels neon_kernels = {"neon", WeightForm::words, supported, split, horizontal, vertical, normalise};
+const Kernels neon_kernels = {"neon",     WeightForm::words, supported, split,  join,
+                              horizontal, vertical,          normalise, nullptr};
 
 }  // namespace vitrify::pixels

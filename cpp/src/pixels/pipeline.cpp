@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "reader.hpp"
+#include "shares.hpp"
+
 namespace vitrify::pixels {
 Pipeline::Pipeline(Size image, Size resized, Range columns, Range rows, Interpolation interpolation)
     : interpolation_(interpolation),
@@ -42,19 +45,29 @@ Pipeline::Feed::Feed(Pipeline& pipeline, int row)
     : pipeline_(&pipeline),
       out_(pipeline.middle_.data() + static_cast<std::size_t>(row - pipeline.input_rows_.begin) * pipeline.stride_) {}
 
-void Pipeline::Feed::push(const std::uint8_t* rgb, int first_column) {
+void Pipeline::Feed::push(const Row& row) {
   const Pipeline& to = *pipeline_;
-  const std::uint8_t* begin = rgb + 3 * static_cast<std::size_t>(to.input_columns_.begin - first_column);
+  const auto first = static_cast<std::size_t>(to.input_columns_.begin - row.first_column);
   if (to.interpolation_ == Interpolation::nearest) {
-    for (std::size_t i = 0; i < to.nearest_x_.size(); ++i) {
-      std::memcpy(out_ + 3 * i, begin + 3 * static_cast<std::size_t>(to.nearest_x_[i] - to.input_columns_.begin), 3);
-    }
-  } else if (to.horizontal_ && !to.vertical_first_) {
-    to.resample_row(begin, planes_, out_);
+    to.pick_nearest(row, out_);
+  } else if (!to.horizontal_ || to.vertical_first_) {
+    copy_row(row, to.input_columns_, out_);
+  } else if (row.rgb != nullptr) {
+    to.resample_row(row.rgb + 3 * first, planes_, out_);
   } else {
-    std::memcpy(out_, begin, to.stride_);
+    const std::uint8_t* const planes[3] = {row.planes[0] + first, row.planes[1] + first, row.planes[2] + first};
+    to.kernels_.horizontal(planes, to.input_columns_.begin, to.x_weights_, out_);
   }
   out_ += to.stride_;
+}
+
+void Pipeline::pick_nearest(const Row& row, std::uint8_t* out) const {
+  for (const int x : nearest_x_) {
+    const auto column = static_cast<std::size_t>(x - row.first_column);
+    for (std::size_t c = 0; c < 3; ++c) {
+      *out++ = row.rgb != nullptr ? row.rgb[3 * column + c] : row.planes[c][column];
+    }
+  }
 }
 
 void Pipeline::resample_row(const std::uint8_t* rgb, std::vector<std::uint8_t>& planes, std::uint8_t* out) const {

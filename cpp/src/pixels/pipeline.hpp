@@ -11,6 +11,8 @@
 
 namespace vitrify::pixels {
 
+struct Row;
+
 // Resizes an image that arrives row by row, and keeps a window of the result. Pillow's two passes with 8 bits between
 // them: horizontal as the rows come, then vertical; or the other way round where Pillow 13 does so.
 class Pipeline {
@@ -26,8 +28,8 @@ class Pipeline {
   class Feed {
    public:
     Feed(Pipeline& pipeline, int row);
-    // `rgb` points at source column `first_column` <= input_columns().begin.
-    void push(const std::uint8_t* rgb, int first_column);
+    // Holds at least input_columns().
+    void push(const Row& row);
 
    private:
     const Pipeline* pipeline_;
@@ -41,6 +43,7 @@ class Pipeline {
  private:
   // `planes` is memory that the row is split in.
   void resample_row(const std::uint8_t* rgb, std::vector<std::uint8_t>& planes, std::uint8_t* out) const;
+  void pick_nearest(const Row& row, std::uint8_t* out) const;
 
   Interpolation interpolation_;
   Range columns_;

@@ -167,7 +167,7 @@ void PngReader::read_rows(Range /*columns*/, Range rows, const RowSink& sink) {
   for (int y = 0; y < end; ++y) {
     guarded([&] { png_read_row(png_, line.data(), nullptr); });
     if (y >= rows.begin && y < rows.end) {
-      sink(rgb_of(line.data()), 0);
+      sink({rgb_of(line.data())});
     }
   }
 }
@@ -184,7 +184,7 @@ void PngReader::read_interlaced(Range rows, const RowSink& sink) {
     }
   });
   for (int y = rows.begin; y < rows.end; ++y) {
-    sink(rgb_of(image.data() + static_cast<std::size_t>(y) * stride), 0);
+    sink({rgb_of(image.data() + static_cast<std::size_t>(y) * stride)});
   }
 }
 

@@ -1,6 +1,7 @@
 // One encoded image, header read: what every format's decoder looks like to the rest.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -12,8 +13,13 @@
 
 namespace vitrify::pixels {
 
-// Takes a row and the source column at which it begins.
-using RowSink = std::function<void(const std::uint8_t* rgb, int first_column)>;
+// A row of pixels, from a column of the source on.
+struct Row {
+  const std::uint8_t* rgb = nullptr;  // interleaved; where null, there are planes
+  int first_column = 0;
+  std::array<const std::uint8_t*, 3> planes = {};  // with kPadding readable bytes behind the end
+};
+using RowSink = std::function<void(const Row& row)>;
 
 class Workers;
 

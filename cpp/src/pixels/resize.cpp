@@ -91,7 +91,7 @@ void push_all(Pipeline& pipeline, const std::uint8_t* rgb, Size size) {
   const Range rows = pipeline.input_rows();
   Pipeline::Feed feed(pipeline, rows.begin);
   for (int y = rows.begin; y < rows.end; ++y) {
-    feed.push(rgb + static_cast<std::size_t>(y) * stride, 0);
+    feed.push({rgb + static_cast<std::size_t>(y) * stride});
   }
 }
 
@@ -154,9 +154,7 @@ void pixels::preprocess(Reader& reader, const Preprocess& spec, bool fast, Worke
   const TensorWriter writer(resized, spec);
   Pipeline pipeline(scaled, resized, writer.columns(), writer.rows(), spec.interpolation);
   const auto feed_from = [&pipeline](int first) -> RowSink {
-    return [feed = Pipeline::Feed(pipeline, first)](const std::uint8_t* row, int column) mutable {
-      feed.push(row, column);
-    };
+    return [feed = Pipeline::Feed(pipeline, first)](const Row& row) mutable { feed.push(row); };
   };
   read_shared(reader, pipeline.input_columns(), pipeline.input_rows(), feed_from, workers, threads);
   writer.write(pipeline, out);

@@ -7,6 +7,8 @@
 #include <memory>
 #include <utility>
 
+#include "kernels.hpp"
+
 namespace vitrify::pixels {
 namespace {
 
@@ -25,12 +27,23 @@ double time_of(Range rows, double skip, std::size_t shares) {
 
 }  // namespace
 
+void copy_row(const Row& row, Range columns, std::uint8_t* rgb) {
+  const auto first = static_cast<std::size_t>(columns.begin - row.first_column);
+  const auto pixels = static_cast<std::size_t>(columns.size());
+  if (row.rgb != nullptr) {
+    std::memcpy(rgb, row.rgb + 3 * first, 3 * pixels);
+    return;
+  }
+  const std::uint8_t* const planes[3] = {row.planes[0] + first, row.planes[1] + first, row.planes[2] + first};
+  kernels().join(planes, pixels, rgb);
+}
+
 SinkFrom copy_to(std::uint8_t* memory, Range columns, int first_row) {
   const std::size_t bytes = 3 * static_cast<std::size_t>(columns.size());
-  return [=](int row) -> RowSink {
-    std::uint8_t* begin = memory + static_cast<std::size_t>(row - first_row) * bytes;
-    return [bytes, columns, out = begin](const std::uint8_t* rgb, int first_column) mutable {
-      std::memcpy(out, rgb + 3 * static_cast<std::size_t>(columns.begin - first_column), bytes);
+  return [=](int begin) -> RowSink {
+    std::uint8_t* const first = memory + static_cast<std::size_t>(begin - first_row) * bytes;
+    return [bytes, columns, out = first](const Row& row) mutable {
+      copy_row(row, columns, out);
       out += bytes;
     };
   };

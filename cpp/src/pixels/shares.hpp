@@ -14,6 +14,9 @@ namespace vitrify::pixels {
 // Makes what takes the rows from `row` on. Several sinks may be at work at once, each on rows of its own.
 using SinkFrom = std::function<RowSink(int row)>;
 
+// Copies `columns` of a row, interleaved.
+void copy_row(const Row& row, Range columns, std::uint8_t* rgb);
+
 // Copies `columns` of the rows to memory, where row `first_row` comes first and the others follow.
 [[nodiscard]] SinkFrom copy_to(std::uint8_t* memory, Range columns, int first_row);
 

@@ -66,7 +66,7 @@ class WebpReader final : public Reader {
       throw damaged(Format::webp, "the pixels cannot be decoded");
     }
     for (int y = rows.begin; y < rows.end; ++y) {
-      sink(rgb.data() + static_cast<std::size_t>(y) * stride, 0);
+      sink({rgb.data() + static_cast<std::size_t>(y) * stride});
     }
   }
 
