@@ -30,7 +30,7 @@ from tests.cpp.library import (
     Options,
     StatusError,
 )
-from vitrify.pixels import _native
+from vitrify import _native
 from vitrify.spec import SPEC_KEY, read_spec
 
 IMAGE = GOLDEN / "images" / "rgb.jpg"

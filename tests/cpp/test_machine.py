@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.cpp.conftest import GOLDEN, ROOT
-from vitrify.pixels import _native
+from vitrify import _native
 
-CODE = "from vitrify.pixels import _native; print(_native.available_threads())"
+CODE = "from vitrify import _native; print(_native.available_threads())"
 THREADS = """
 import ctypes, os, sys
 sys.path.insert(0, "")

@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from tests.cpp.conftest import GOLDEN
 from tests.cpp.library import BAD_ARTIFACT, Library, StatusError
-from vitrify.pixels import _native
+from vitrify import _native
 from vitrify.precision import Recipe, Rewriter
 from vitrify.spec import SPEC_KEY, read_spec
 
