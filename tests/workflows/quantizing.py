@@ -8,7 +8,7 @@ from typing import Any
 from tests.precision.digits import Digits
 from vitrify.bench import Turns
 from vitrify.precision import Recipe
-from vitrify.spec import Attempt
+from vitrify.spec import Attempt, PrecisionSearch
 from vitrify.workflows.limits import Limits
 from vitrify.workflows.quantize import QuantizeConfig, QuantizeResult, quantized_from_onnx
 
@@ -39,6 +39,15 @@ def quantize(trained: Digits, source: Path, output: Path, chosen: QuantizeConfig
 def candidates(result: QuantizeResult) -> list[Attempt]:
     """The attempts without those that are the source itself."""
     return [attempt for attempt in result.search.attempts if attempt.recipe != "source"]
+
+
+def a_search(*attempts: Attempt, images: int = 243, **changes: Any) -> PrecisionSearch:
+    """A record with these attempts."""
+    given: dict[str, Any] = {"max_drop": 0.005, "min_agreement": None, "min_speedup": 1.05} | changes
+    return PrecisionSearch(
+        source_sha256="", target="int8", runtime="onnxruntime", machine="a machine", batch=1, images=images,
+        calibration_images=96, attempts=attempts, **given,
+    )  # fmt: skip
 
 
 class Clock:

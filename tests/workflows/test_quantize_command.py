@@ -39,7 +39,7 @@ def test_the_command_writes_a_report(trained: Digits, tmp_path: Path, capsys: py
     assert "| int8, mse ranges, smoothed |" in shown
     assert "Note: 256 of the 300 judged images were calibrated on too, which flatters." in shown
     assert "note: 256 of the 300" in said
-    assert (report / "accuracy_latency.png").read_bytes().startswith(b"\x89PNG")
+    assert (report / "attempts.png").read_bytes().startswith(b"\x89PNG")
     assert run([*command, "--no-judge-speed", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["search"]["target"] == "int8"

@@ -48,7 +48,10 @@ def test_bad_input(trained: Digits, int8: QuantizeResult, tmp_path: Path, change
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("limits", [{"max_drop": -0.1}, {"min_agreement": 1.5}, {"min_speedup": 0.5}])
+@pytest.mark.parametrize(
+    "limits",
+    [{"max_drop": -0.1}, {"min_agreement": 1.5}, {"min_speedup": 0.5}, {"confidence": 0.4}, {"confidence": 1.0}],
+)
 def test_limits_that_cannot_be(limits: dict[str, float]) -> None:
     with pytest.raises(OptionError):
         Limits(**limits)
@@ -116,34 +119,10 @@ def test_without_openvino_bf16_is_left_out(trained: Digits, monkeypatch: pytest.
     assert targets_here(trained.onnx, recipe, fallback=False, runtime="auto") == (("int8",), [])
 
 
-@pytest.mark.parametrize(
-    ("labelled", "count", "limits", "says"),
-    [
-        (True, 199, {}, ["on 199 images, where one answer is 0.5%, more than the 0.5% that may be lost: judge on 200"]),
-        (True, 200, {}, []),
-        (False, 99, {}, ["on 99 images, where one answer is 1%, more than the 1% that may be lost: judge on 100"]),
-        (False, 100, {}, []),
-        (True, 40, {"max_drop": 0.03}, []),
-        (True, 40, {"max_drop": 0.0}, []),  # none may be lost: that is meant so
-    ],
-)
-def test_images_too_few_for_the_limit_are_noted(
-    labelled: bool, count: int, limits: dict[str, float], says: list[str]
-) -> None:
-    images = [f"{number}.png" for number in range(count)]
-    labels = [0] * count if labelled else None
-    notes = judging_notes(["other.png"], images, labels=labels, limits=Limits(**limits))
-    assert len(notes) == len(says)
-    for note, words in zip(notes, says, strict=True):
-        assert words in note
-
-
 def test_images_that_were_calibrated_on_are_noted(tmp_path: Path) -> None:
     calibration = [tmp_path / f"{number}.png" for number in range(200)]
     others = [str(tmp_path / f"{number}.png") for number in range(190, 400)]
-    assert judging_notes(calibration, (), labels=None, limits=Limits()) == [
+    assert judging_notes(calibration, ()) == [
         "accuracy was judged on the calibration images themselves, which flatters: give others"
     ]
-    assert judging_notes(calibration, others, labels=None, limits=Limits()) == [
-        "10 of the 210 judged images were calibrated on too, which flatters"
-    ]
+    assert judging_notes(calibration, others) == ["10 of the 210 judged images were calibrated on too, which flatters"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -10,11 +11,14 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TextIO, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
 from rich.segment import Segment
+from rich.table import Column
 from rich.text import Text
 
 from vitrify.errors import VitrifyError
+from vitrify.progress import Work, in_words
 from vitrify.spec import encode
 from vitrify.text import for_json, for_terminal
 
@@ -63,6 +67,23 @@ class TerminalProgress:
         """Prints one line above the bars, on stderr."""
         (self._display.console if self._display else err).print(Text(for_terminal(message), style="dim"))
 
+    @contextlib.contextmanager
+    def watch(self, work: Work) -> Iterator[None]:
+        """Shows a whole job above the bars of its steps, where stderr is a terminal."""
+        if not err.is_terminal:
+            yield
+            return
+        owner = self._display is None
+        self._display = display = self._display or _display()
+        task = display.add_task(work.label, total=1, work=work)
+        try:
+            yield
+        finally:
+            display.remove_task(task)
+            if owner:
+                display.stop()
+                self._display = None
+
     def track(self, items: Iterable[T], *, label: str, total: int | None = None) -> Iterator[T]:
         """Yields `items`; a bar appears once the work has taken `BAR_DELAY_S` and stderr is a terminal."""
         total = len(items) if total is None and isinstance(items, Sized) else total
@@ -87,14 +108,57 @@ class TerminalProgress:
                     self._display = None
 
 
+class _Label(TextColumn):
+    """What is done: a long name gives way to the bar."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        )
+
+    def render(self, task: Task) -> Text:
+        if isinstance(work := task.fields.get("work"), Work):
+            task.description = work.label
+        return super().render(task)
+
+
+class _Bar(BarColumn):
+    """A whole job's bar is what is done of all that is planned."""
+
+    def render(self, task: Task) -> ProgressBar:
+        if isinstance(work := task.fields.get("work"), Work):
+            task.completed = work.share
+        return super().render(task)
+
+
+class _Count(MofNCompleteColumn):
+    """A whole job has a share."""
+
+    def render(self, task: Task) -> Text:
+        if isinstance(work := task.fields.get("work"), Work):
+            return Text(f"{work.share:.0%}", style="progress.download", justify="right")
+        return super().render(task)
+
+
+class _Left(TimeRemainingColumn):
+    """How long it still takes; a whole job tells itself, and at most."""
+
+    def render(self, task: Task) -> Text:
+        if isinstance(work := task.fields.get("work"), Work):
+            left = work.left_s
+            return Text("" if left is None else f"≤ {in_words(left)}", style="progress.remaining", justify="right")
+        return super().render(task)
+
+
 def _display() -> Progress:
     display = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        _Label(),
+        _Bar(bar_width=24),
+        _Count(),
+        _Left(elapsed_when_finished=True),
         console=err,
         transient=True,
+        expand=True,
     )
     display.start()
     return display

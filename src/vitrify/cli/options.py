@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -12,6 +13,23 @@ from vitrify.errors import MissingExtraError, OptionError
 
 JsonFlag: TypeAlias = Annotated[bool, Parameter(name="--json", negative="")]
 Output: TypeAlias = Annotated[str, Parameter(name=["--output", "-o"])]
+
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def seconds_of(text: str | None) -> float | None:
+    """A duration as a user writes it, `300`, `90s`, `5m` or `1.5h`, in seconds; None where none was given.
+
+    Raises:
+        OptionError: Something else.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if found is None:
+        raise OptionError("no duration", got=text, expected="seconds, or a number with s, m or h, such as 5m")
+    return float(found[1]) * _SECONDS[found[2]]
 
 
 def require_picture(path: Path | None, what: str) -> None:

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import signal
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from vitrify.cli.console import TerminalProgress, err, out, print_error, print_json
-from vitrify.cli.options import JsonFlag
-from vitrify.cli.tables import search_table
+from vitrify.cli.options import JsonFlag, seconds_of
+from vitrify.cli.tables import search_tables
 
 if TYPE_CHECKING:
     from vitrify.spec import PrecisionSearch
+    from vitrify.workflows.quantize import QuantizeResult
 
 
 def quantize(
@@ -26,6 +33,7 @@ def quantize(
     max_images: int = 2000,
     max_drop: float = 0.5,
     min_agreement: float = 99.0,
+    confidence: float = 80.0,
     min_speedup: float = 1.05,
     judge_speed: bool = True,
     fallback: bool = True,
@@ -37,6 +45,7 @@ def quantize(
     runtime: Literal["auto", "openvino", "onnxruntime"] = "auto",
     batch: int = 1,
     threads: int | None = None,
+    time: str | None = None,
     report: Path | None = None,
     json: JsonFlag = False,
 ) -> int:
@@ -58,6 +67,8 @@ def quantize(
         max_images: Judge accuracy on at most this many, evenly spread.
         max_drop: Most top-1 accuracy that may be lost, in percentage points, with --data.
         min_agreement: Least share of the source's answers, in percent, without --data.
+        confidence: Refuse a loss that is beyond its limit with this confidence, in percent: of few images, one more
+            lost answer may be chance. At 50, what was measured decides.
         min_speedup: Least speedup over the source in the fastest precision that it holds here, in the runtime at hand:
             median over the rounds. The first quartile has to be above 1 as well.
         judge_speed: Measure speed here. Leave it out for a file that another machine, such as one with a GPU, will run.
@@ -70,11 +81,13 @@ def quantize(
         runtime: What judges.
         batch: Images in one timed inference.
         threads: Of the runtime; by default what it chooses.
+        time: End the search after this long, such as 300, 90s, 5m or 1h. No candidate is begun that would not be
+            finished. By default it takes as long as it needs, and says how long that may be.
         report: Folder for the report; by default beside the output, named after it.
         json: Print the result as JSON on stdout.
     """
     from vitrify.classifier import expand_sources, pick_evenly
-    from vitrify.errors import OptionError, StorageError
+    from vitrify.errors import GateError, OptionError, StorageError, VitrifyError
     from vitrify.files import require_writable
     from vitrify.precision import Recipe
     from vitrify.workflows.limits import Limits
@@ -105,27 +118,30 @@ def quantize(
         limits=Limits(
             max_drop=max_drop / 100,
             min_agreement=min_agreement / 100,
+            confidence=confidence / 100,
             min_speedup=min_speedup if judge_speed else None,
         ),
         runtime=runtime,
         batch=batch,
         threads=threads,
+        time_s=seconds_of(time),
     )
     title = f"{model.name} to {to}"
     attempts: list[PrecisionSearch] = []
     try:
-        result = quantized_from_onnx(
-            model,
-            output,
-            calibration=pick_evenly(expand_sources(calibration), calibration_images),
-            config=config,
-            images=judged if judged is not None else pick_evenly(expand_sources(images), max_images),
-            labels=labels,
-            attempted=attempts.append,
-            progress=progress,
-        )
+        with _ended_by_sigterm():
+            result = quantized_from_onnx(
+                model,
+                output,
+                calibration=pick_evenly(expand_sources(calibration), calibration_images),
+                config=config,
+                images=judged if judged is not None else pick_evenly(expand_sources(images), max_images),
+                labels=labels,
+                attempted=attempts.append,
+                progress=progress,
+            )
     except BaseException as error:  # Ctrl-C too: what was measured until then is not lost
-        if attempts:
+        if attempts and (attempts[-1].attempts or not isinstance(error, VitrifyError)):
             _rescue(attempts[-1], folder, title, error)
         raise
     failed: StorageError | None = None
@@ -137,18 +153,41 @@ def quantize(
     if json:
         print_json(result)
     else:
-        out.print(search_table(result.search))
-        for note in result.notes:
-            out.print(f"note: {note}")
-        if written:
-            out.print(f"report: {', '.join(map(str, written))}")
-        if result.path is not None:
-            size = f"{result.size_bytes / 1e6:.1f} MB, the source {result.source_bytes / 1e6:.1f} MB"
-            out.print(f"wrote {result.path}  {size}")
+        _show(result, written)
     if failed is not None:
         print_error(failed)
-    result.require_found(model)
+    try:
+        result.require_found(model)
+    except GateError as error:
+        if not json:
+            raise
+        print_error(error)  # the JSON document is written
+        return error.exit_code
     return failed.exit_code if failed is not None else 0
+
+
+def _show(result: QuantizeResult, report: tuple[Path, ...]) -> None:
+    out.print(*search_tables(result.search), sep="\n")
+    for note in result.notes:
+        out.print(f"note: {note}")
+    if report:
+        out.print(f"report: {', '.join(map(str, report))}")
+    if result.path is not None:
+        size = f"{result.size_bytes / 1e6:.1f} MB, the source {result.source_bytes / 1e6:.1f} MB"
+        out.print(f"wrote {result.path}  {size}")
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end the block as Ctrl-C does, so that a report is left and no temporary files."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _rescue(search: PrecisionSearch, folder: Path, title: str, error: BaseException) -> None:
@@ -156,12 +195,13 @@ def _rescue(search: PrecisionSearch, folder: Path, title: str, error: BaseExcept
     from vitrify.errors import VitrifyError
     from vitrify.workflows.precision_report import write_report
 
-    why = "interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
+    why = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else type(error).__name__
     if isinstance(error, VitrifyError):
         why = error.what
+    search = dataclasses.replace(search, stopped=why)
     try:
         written = write_report(search, folder, title=title, notes=[f"no artifact was written: {why}"])
     except (VitrifyError, OSError):
-        err.print(search_table(search))
+        err.print(*search_tables(search), sep="\n")
     else:
         err.print(f"report: {', '.join(map(str, written))}")

@@ -72,16 +72,19 @@ def _check_cells(check: Check) -> tuple[str, ...]:
     )
 
 
-def search_table(search: PrecisionSearch) -> Table:
-    """Every attempt of a search for a lower precision in a row."""
-    from vitrify.workflows.precision_report import cells
+def search_tables(search: PrecisionSearch) -> Iterable[Table | Text]:
+    """What every attempt of a search for a lower precision measured, and what each was and became of it."""
+    from vitrify.workflows.precision_report import figures, outcome
 
-    numbers = ("top-1", "agree", "error", "latency", "speedup")
-    made = table("recipe", "run in", *numbers, "", title=f"{search.runtime}, batch {search.batch}", right=numbers)
-    for attempt in search.attempts:
-        *told, verdict_ = cells(attempt)
-        made.add_row(*told, Text(verdict_, style="green" if attempt.passed else "bold red"))
-    return made
+    numbers = ("#", "top-1", "agree", "error", "ms, source", "x as fast")
+    made = table(*numbers, title=f"{search.runtime}, batch {search.batch}", right=numbers)
+    for place, attempt in enumerate(search.attempts, 1):
+        made.add_row(str(place), *figures(attempt))
+    yield made
+    for place, attempt in enumerate(search.attempts):
+        name, verdict_ = outcome(search, place)
+        style = "green" if attempt.passed else "bold red"
+        yield Text.assemble(f"#{place + 1} {name}: ", (verdict_, style if attempt.recipe != "source" else ""))
 
 
 def drift_tables(report: LayerReport) -> Iterable[Table | Text]:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,8 @@ from vitrify.errors import RuntimeFailureError
 from vitrify.files import atomic_path
 from vitrify.graphs import write_artifact
 from vitrify.machine import processor_name
-from vitrify.pixels import ImageSource, preprocess
+from vitrify.pixels import ImageSource
 from vitrify.precision import Recipe, Rewriter
-from vitrify.progress import Progress
 from vitrify.runtimes import RuntimeOptions, has_native_bf16, infer_logits, open_runtime, pick_runtime
 from vitrify.spec import Attempt, Check, ModelSpec, Precision, Verification, gate_for
 from vitrify.verify import (
@@ -25,14 +25,18 @@ from vitrify.verify import (
     Candidate,
     Logits,
     answer,
+    check_logits,
     describe,
     infer_with,
     judge,
     record,
     standard_probes,
 )
+from vitrify.workflows.budget import Budget
+from vitrify.workflows.crops import Crops
 from vitrify.workflows.limits import Limits
-from vitrify.workflows.racing import Speed, Stopwatch, is_rival
+from vitrify.workflows.losses import Loss
+from vitrify.workflows.racing import SETTLING_CALLS, Speed, Stopwatch
 
 IMAGE_BATCH = 8
 """Images prepared and run at once: what memory is taken for."""
@@ -56,6 +60,15 @@ class Tried:
     verification: Verification | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Answers:
+    """What a file says to the judged images in one runtime, and its comparisons with the source there."""
+
+    logits: Logits
+    checks: tuple[Check, ...]
+    versions: dict[str, str]
+
+
 class Judge:
     """Compares candidates with one source, whose answers are asked for once.
 
@@ -68,11 +81,11 @@ class Judge:
         runtime: `auto` or a runtime's name.
         batch: Images in one timed inference.
         threads: Of the runtime.
-        progress: Told of each batch.
+        crops: Prepares the images.
+        budget: Told of each batch, and ends the work when the time is over.
 
     Raises:
         OptionError: No such runtime.
-        ImageError: An image cannot be read.
     """
 
     def __init__(
@@ -87,27 +100,46 @@ class Judge:
         runtime: str,
         batch: int,
         threads: int | None,
-        progress: Progress,
+        crops: Crops,
+        budget: Budget,
     ) -> None:
         self.source, self.spec, self.limits = source, spec, limits
         self.runtime, self.machine = pick_runtime(source, runtime).name, processor_name()
         self.askable: tuple[Precision, ...] = (
             ("fp32", "bf16") if self.runtime == "openvino" and has_native_bf16() else ("fp32",)
         )
+        self.sources: tuple[Attempt, ...] = ()
         self._calibration, self._images = calibration, images
         self._labels = np.asarray(labels) if labels is not None else None
-        self._threads, self._progress = threads, progress
-        timed = preprocess([calibration[n % len(calibration)] for n in range(batch)], spec.preprocess)
-        self._stopwatch = Stopwatch(runtime=self.runtime, tensors=timed, threads=threads)
-        with open_runtime(source, "onnxruntime", RuntimeOptions(threads=threads)) as exact:
-            infer = infer_with(exact, spec)
+        self._batch, self._threads, self._crops, self._budget = batch, threads, crops, budget
+        self._golden: tuple[Answered, ...] = ()
+
+    def judge_sources(self) -> tuple[Attempt, ...]:
+        """Judges the source itself in every precision that the runtime has here; goes before everything else.
+
+        Raises:
+            ImageError: An image cannot be read.
+            TimeIsOverError: The time is over.
+        """
+        with open_runtime(self.source, "onnxruntime", RuntimeOptions(threads=self._threads)) as exact:
+            infer = infer_with(exact, self.spec)
             self._versions = exact.versions()
-            self._truth = np.concatenate([infer(batch) for batch in self._batches(images, "onnxruntime source")])
-            self._golden = answer(infer, [probe for probe in standard_probes(spec) if probe.inputs == "golden"])
-        self.sources = self._judge_sources()
+            self._golden = answer(infer, [probe for probe in standard_probes(self.spec) if probe.inputs == "golden"])
+            batches = self._batches(self._images, "source, onnxruntime")
+            self._truth: Logits = np.concatenate([infer(batch) for batch in batches])
+        rows = []
+        for asked in self.askable:
+            exactly = (self.runtime, asked) == ("onnxruntime", "fp32")
+            label = f"source {asked}"
+            logits = self._truth if exactly else self._ask(self.source, self.runtime, asked, label).logits
+            reason = self._inaccurate(logits)
+            row = Attempt(recipe="source", precision="fp32", asked=asked, passed=not reason, reason=reason)
+            rows.append(dataclasses.replace(row, **self._measured(logits)))
+        self.sources = tuple(rows)
+        return self.sources
 
     def calibration_batches(self) -> Iterator[npt.NDArray[np.float32]]:
-        """The calibration images, prepared anew, a few at a time."""
+        """The calibration images, a few at a time."""
         return self._batches(self._calibration, "calibrating")
 
     def judge(self, path: Path, recipe: Recipe) -> Tried:
@@ -116,35 +148,62 @@ class Judge:
         Args:
             path: The candidate.
             recipe: How it was made.
+
+        Raises:
+            TimeIsOverError: The time is over.
         """
-        # An fp16 graph keeps its own types: asked for bf16, OpenVINO would compute that instead.
-        asked: Precision = "bf16" if "bf16" in self.askable and recipe.precision != "fp16" else "fp32"
-        attempt = Attempt(
-            recipe=str(recipe), precision=recipe.precision, asked=asked, agreement=0, relative_error=1e30, passed=False
-        )
-        try:
-            found = [self._logits(path, *way, str(recipe)) for way in self._ways(recipe, asked)]
-        except RuntimeFailureError as error:
-            return Tried(attempt=dataclasses.replace(attempt, reason=f"{error.what}: {error.got}"), accurate=False)
-        worst = min(found, key=lambda logits: (self._top1(logits) or 0.0, self._agreement(logits)))
+        attempt = self.unjudged(recipe)
+        found: list[_Answers] = []
+        for runtime, asked in self._ways(recipe):
+            try:
+                found.append(self._ask(path, runtime, asked, str(recipe)))
+            except RuntimeFailureError as error:
+                return Tried(attempt=dataclasses.replace(attempt, reason=f"{error.what}: {error.got}"), accurate=False)
+            if reason := self._inaccurate(found[-1].logits):
+                break  # what fails in one of its ways needs no other
+        worst = max(found, key=lambda answers: self._loss(answers.logits).net)
         attempt = dataclasses.replace(
             attempt,
-            top1=self._top1(worst),
-            agreement=self._agreement(worst),
-            relative_error=max(map(self._error, found)),
-            reason=next(filter(None, map(self._inaccurate, found)), ""),
+            **self._measured(worst.logits)
+            | {"relative_error": max(self._error(answers.logits) for answers in found), "reason": reason},
         )
-        if attempt.reason:
+        if reason:
             return Tried(attempt=attempt, accurate=False)
-        verification = self._verified(path, recipe, asked)
-        failed = [check for check in verification.checks if not check.passed]
-        if failed:
-            return Tried(attempt=dataclasses.replace(attempt, reason=describe(failed[0])), accurate=False)
+        checks = [check for answers in found for check in answers.checks]
+        failed = next((check for check in checks if not check.passed), None)
+        if failed is not None:
+            return Tried(attempt=dataclasses.replace(attempt, reason=describe(failed)), accurate=False)
+        versions = {name: version for answers in found for name, version in answers.versions.items()}
+        verification = record(f"{self.source.name} fp32", checks, self._versions | versions)
         if self.limits.min_speedup is not None:
-            attempt = self._timed_attempt(attempt, path)
+            attempt = self._timed(attempt, path)
         return Tried(
             attempt=dataclasses.replace(attempt, passed=not attempt.reason), accurate=True, verification=verification
         )
+
+    def unjudged(self, recipe: Recipe, reason: str = "") -> Attempt:
+        """The record of a candidate of which nothing is measured.
+
+        Args:
+            recipe: How it was made.
+            reason: Why.
+        """
+        return Attempt(
+            recipe=str(recipe), precision=recipe.precision, asked=self._asked(recipe), passed=False, reason=reason
+        )
+
+    def images_for_sources(self) -> int:
+        """How often an image goes through the source in `judge_sources`."""
+        return len(self._images) * len({("onnxruntime", "fp32"), *((self.runtime, asked) for asked in self.askable)})
+
+    def images_for(self, recipe: Recipe) -> int:
+        """How often an image goes through a candidate until it is judged, its speed included, at most."""
+        rounds = 15 if self.limits.min_speedup is not None else 0
+        return len(self._images) * len(self._ways(recipe)) + self._raced(rounds * (1 + len(self.askable)))
+
+    def images_for_ranking(self, blocks: int) -> int:
+        """The same for `rank`."""
+        return blocks * min(RANKING_IMAGES, len(self._images))
 
     def rank(self, rewriter: Rewriter, recipe: Recipe, folder: Path) -> list[str]:
         """The blocks of a network, the one first that a recipe harms most when it alone is rewritten.
@@ -153,13 +212,15 @@ class Judge:
             rewriter: Carries out recipes.
             recipe: What harms.
             folder: For temporary files.
+
+        Raises:
+            TimeIsOverError: The time is over.
         """
         # Evenly: a folder is sorted by class.
         picked = pick_evenly(range(len(self._images)), RANKING_IMAGES)
-        images = preprocess([self._images[n] for n in picked], self.spec.preprocess)
         truth = self._truth[list(picked)]
         harm: dict[str, float] = {}
-        for block in self._progress.track(rewriter.blocks, label="which block suffers most"):
+        for block in self._budget.track(rewriter.blocks, label="which block suffers most"):
             others = tuple(other for other in rewriter.blocks if other != block)
             rewritten = rewriter.rewrite(dataclasses.replace(recipe, keep=others))
             path = folder / "one-block.onnx"
@@ -169,7 +230,7 @@ class Judge:
                 )
             try:
                 with open_runtime(path, _exact(recipe), RuntimeOptions(threads=self._threads)) as runtime:
-                    batches = (images[start : start + IMAGE_BATCH] for start in range(0, len(images), IMAGE_BATCH))
+                    batches = self._batches([self._images[n] for n in picked], block)
                     logits = np.concatenate([infer_logits(runtime, runtime.spec, batch) for batch in batches])
             except RuntimeFailureError:  # a block that no runtime takes in this form suffers most
                 harm[block] = float(np.inf)
@@ -178,53 +239,64 @@ class Judge:
             harm[block] = float(np.square(error).mean())
         return sorted(harm, key=lambda block: -harm[block])
 
-    def _judge_sources(self) -> tuple[Attempt, ...]:
-        """The source itself in every precision that the runtime has here."""
-        turns = self._stopwatch.time({asked: (self.source, asked) for asked in self.askable})
-        rows = []
-        for asked in self.askable:
-            exact = (self.runtime, asked) == ("onnxruntime", "fp32")
-            logits = self._truth if exact else self._logits(self.source, self.runtime, asked, f"source {asked}")
-            reason = self._inaccurate(logits)
-            rows.append(
-                Attempt(
-                    recipe="source",
-                    precision="fp32",
-                    asked=asked,
-                    top1=self._top1(logits),
-                    agreement=self._agreement(logits),
-                    relative_error=self._error(logits),
-                    latency_ms=turns.median_ms(asked),
-                    passed=not reason,
-                    reason=reason,
-                )
-            )
-        return tuple(rows)
+    def _asked(self, recipe: Recipe) -> Precision:
+        # An fp16 graph keeps its own types: asked for bf16, OpenVINO would compute that instead.
+        return "bf16" if "bf16" in self.askable and recipe.precision != "fp16" else "fp32"
 
-    def _ways(self, recipe: Recipe, asked: Precision) -> list[tuple[str, Precision]]:
+    def _ways(self, recipe: Recipe) -> list[tuple[str, Precision]]:
         # OpenVINO on a CPU computes fp16 graphs in fp32 and would not see an overflow; ONNX Runtime follows the types.
-        return list(dict.fromkeys([(_exact(recipe), "fp32"), (self.runtime, asked)]))
+        return list(dict.fromkeys([(_exact(recipe), "fp32"), (self.runtime, self._asked(recipe))]))
 
-    def _logits(self, path: Path, runtime: str, asked: Precision, label: str) -> Logits:
+    def _ask(self, path: Path, runtime: str, asked: Precision, label: str) -> _Answers:
         with open_runtime(path, runtime, RuntimeOptions(precision=asked, threads=self._threads)) as opened:
-            spec = opened.spec
-            return np.concatenate(
-                [infer_logits(opened, spec, batch) for batch in self._batches(self._images, f"{runtime} {label}")]
+            computed = opened.spec.computed_in(asked)
+            candidate = Candidate(
+                runtime=runtime,
+                precision=computed,
+                infer=infer_with(opened, opened.spec),
+                gate=gate_for(computed, opened.spec.precision),
             )
+            golden = judge(candidate, self._golden)
+            batches = self._batches(self._images, f"{label}, {runtime}")
+            logits = np.concatenate([candidate.infer(batch) for batch in batches])
+            versions = opened.versions()
+        picked = list(pick_evenly(range(len(self._images)), VERIFIED_IMAGES))
+        seen = check_logits(
+            self._truth[picked],
+            logits[picked],
+            gate=candidate.gate,
+            runtime=runtime,
+            precision=computed,
+            inputs="images",
+            batch=min(IMAGE_BATCH, len(self._images)),
+        )
+        return _Answers(logits=logits, checks=(*golden, seen), versions=versions)
 
     def _batches(self, images: Sequence[ImageSource], label: str) -> Iterator[npt.NDArray[np.float32]]:
-        for start in self._progress.track(range(0, len(images), IMAGE_BATCH), label=label):
-            yield preprocess(images[start : start + IMAGE_BATCH], self.spec.preprocess)
+        for start in self._budget.track(range(0, len(images), IMAGE_BATCH), label=label):
+            batch = self._crops.tensors(images[start : start + IMAGE_BATCH])
+            yield batch
+            self._budget.work.advance(len(batch))
 
-    def _top1(self, logits: Logits) -> float | None:
+    def _loss(self, logits: Logits) -> Loss:
+        finite = np.isfinite(logits).all(axis=1)
+        answers, truth = logits.argmax(axis=1), self._truth.argmax(axis=1)
         if self._labels is None:
-            return None
-        finite = np.isfinite(logits).all(axis=1)
-        return float((finite & (logits.argmax(axis=1) == self._labels)).mean())
+            return Loss(images=len(logits), lost=int((~finite | (answers != truth)).sum()))
+        right, before = finite & (answers == self._labels), truth == self._labels
+        return Loss(images=len(logits), lost=int((before & ~right).sum()), gained=int((right & ~before).sum()))
 
-    def _agreement(self, logits: Logits) -> float:
-        finite = np.isfinite(logits).all(axis=1)
-        return float((finite & (logits.argmax(axis=1) == self._truth.argmax(axis=1))).mean())
+    def _measured(self, logits: Logits) -> dict[str, Any]:
+        """The fields of an attempt that say what answers are worth."""
+        loss, finite, answers = self._loss(logits), np.isfinite(logits).all(axis=1), logits.argmax(axis=1)
+        return {
+            "top1": float((finite & (answers == self._labels)).mean()) if self._labels is not None else None,
+            "agreement": float((finite & (answers == self._truth.argmax(axis=1))).mean()),
+            "relative_error": self._error(logits),
+            "lost": loss.lost,
+            "gained": loss.gained,
+            "loss_bounds": loss.bounds(self.limits.confidence),
+        }
 
     def _error(self, logits: Logits) -> float:
         if not np.isfinite(logits).all():
@@ -234,54 +306,47 @@ class Judge:
 
     def _inaccurate(self, logits: Logits) -> str:
         """What is wrong with answers, or nothing."""
-        lost = float((~np.isfinite(logits).all(axis=1)).mean())
-        if lost:
-            return f"logits that are no numbers on {lost:.0%} of the images"
-        top1, truth = self._top1(logits), self._top1(self._truth)
-        if top1 is not None and truth is not None:
-            # Compared as counts of images: 0.5% of 200 images is one image, whatever binary fractions make of it.
-            drop = round((truth - top1) * len(logits))
-            allowed = self.limits.max_drop * len(logits)
-            return f"{100 * (truth - top1):.2f} points of top-1 lost" if drop > allowed + 1e-9 else ""
-        agreement = self._agreement(logits)
-        return f"{agreement:.2%} of the source's answers" if agreement < self.limits.min_agreement - 1e-9 else ""
+        without = float((~np.isfinite(logits).all(axis=1)).mean())
+        if without:
+            return f"logits that are no numbers on {without:.0%} of the images"
+        loss, limits = self._loss(logits), self.limits
+        if not loss.is_beyond(limits.allowed(labelled=self._labels is not None), limits.confidence):
+            return ""
+        if self._labels is None:
+            return f"{1 - loss.share:.2%} of the source's answers"
+        return f"{100 * loss.share:.2f} points of top-1 lost"
 
-    def _verified(self, path: Path, recipe: Recipe, asked: Precision) -> Verification:
-        # What the source says to these images is known: it is not asked again.
-        picked = pick_evenly(range(len(self._images)), VERIFIED_IMAGES)
-        probes = standard_probes(self.spec, [self._images[n] for n in picked])
-        real = next(probe for probe in probes if probe.inputs == "images")
-        truths = (*self._golden, Answered(probe=real, logits=self._truth[list(picked)]))
-        checks: list[Check] = []
-        versions = dict(self._versions)
-        for name, precision in self._ways(recipe, asked):
-            with open_runtime(path, name, RuntimeOptions(precision=precision, threads=self._threads)) as runtime:
-                versions |= runtime.versions()
-                computed = runtime.spec.computed_in(precision)
-                candidate = Candidate(
-                    runtime=name,
-                    precision=computed,
-                    infer=infer_with(runtime, runtime.spec),
-                    gate=gate_for(computed, runtime.spec.precision),
-                )
-                checks += judge(candidate, truths, progress=self._progress)
-        return record(f"{self.source.name} fp32", checks, versions)
-
-    def _timed_attempt(self, attempt: Attempt, path: Path) -> Attempt:
-        rivals = {
-            f"source {row.asked}": (self.source, row.asked)
-            for row in self.sources
-            if is_rival(row, self.sources[0], images=len(self._images), limits=self.limits)
-        }
-        turns = self._stopwatch.time({"candidate": (path, attempt.asked), **rivals})
+    def _timed(self, attempt: Attempt, path: Path) -> Attempt:
+        rivals = {f"source {asked}": (self.source, asked) for asked in rivals_among(self.sources)}
+        tensors = self._crops.tensors([self._calibration[n % len(self._calibration)] for n in range(self._batch)])
+        stopwatch = Stopwatch(runtime=self.runtime, tensors=tensors, threads=self._threads, progress=self._budget)
+        turns = stopwatch.time({"candidate": (path, attempt.asked), **rivals})
+        self._budget.work.advance(self._raced(sum(map(len, turns.seconds.values()))))
         speed = Speed.of(turns, "candidate", rivals)
         return dataclasses.replace(
             attempt,
-            latency_ms=speed.latency_ms,
+            latency_ms=speed.pair_ms[0],
+            rival=speed.rival,
+            rival_ms=speed.pair_ms[1],
             speedup=speed.speedup,
             speedup_low=speed.low,
             reason=speed.refusal(self.limits.min_speedup or 1.0),
         )
+
+    def _raced(self, turns: int) -> int:
+        """Images that go through networks in so many turns of a race."""
+        return turns * (1 + SETTLING_CALLS) * self._batch
+
+
+def rivals_among(sources: Sequence[Attempt]) -> list[Precision]:
+    """The precisions of the source that a candidate has to beat: those in which it holds its own gate, and fp32.
+
+    That is what the user has without a new file, bf16 beside a bf16 file too.
+
+    Args:
+        sources: The source in every precision that the runtime has here.
+    """
+    return [row.asked for row in sources if row.passed or row.asked == "fp32"]
 
 
 def _exact(recipe: Recipe) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from vitrify.errors import ArtifactError, OptionError
@@ -13,7 +11,7 @@ from vitrify.pixels import ImageSource
 from vitrify.precision import FALLBACKS, Recipe, Target
 from vitrify.runtimes import RUNTIMES, pick_runtime
 from vitrify.spec import MIN_IMAGES
-from vitrify.workflows.limits import Limits
+from vitrify.workflows.crops import identity
 
 
 def require_usable(
@@ -61,7 +59,7 @@ def require_usable(
             "too few images to judge accuracy on",
             got=len(images),
             expected=f"at least {MIN_IMAGES}",
-            hint="some hundred; with the default limits, 200 with labels or 100 without tell one changed answer",
+            hint="some hundred; the report says how many would tell",
         )
 
 
@@ -93,38 +91,18 @@ def targets_here(source: Path, recipe: Recipe, *, fallback: bool, runtime: str) 
     return left, [note] if left != targets else []
 
 
-def judging_notes(
-    calibration: Sequence[ImageSource],
-    images: Sequence[ImageSource],
-    *,
-    labels: Sequence[int] | None,
-    limits: Limits,
-) -> list[str]:
-    """What weakens the verdict on accuracy: images that were calibrated on, or so few that one answer decides.
+def judging_notes(calibration: Sequence[ImageSource], images: Sequence[ImageSource]) -> list[str]:
+    """What weakens the verdict on accuracy: images that were calibrated on.
 
     Args:
         calibration: What ranges were measured on.
         images: What accuracy was judged on; none, where that is `calibration`.
-        labels: Of `images`.
-        limits: What had to hold.
     """
     notes = []
-    seen = {_identity(image) for image in calibration}
-    shared = sum(_identity(image) in seen for image in images)
+    seen = {identity(image) for image in calibration}
+    shared = sum(identity(image) in seen for image in images)
     if not images:
         notes.append("accuracy was judged on the calibration images themselves, which flatters: give others")
     elif shared:
         notes.append(f"{shared} of the {len(images)} judged images were calibrated on too, which flatters")
-    count = len(images or calibration)
-    allowed = limits.max_drop if labels is not None else 1 - limits.min_agreement
-    # A limit of nothing at all is meant so: there, one answer decides on any number of images.
-    if allowed > 0 and round(allowed * count, 9) < 1:
-        notes.append(
-            f"accuracy was judged on {count} images, where one answer is {100 / count:.2g}%, more than the "
-            f"{100 * allowed:.2g}% that may be lost: judge on {math.ceil(round(1 / allowed, 9))} or more"
-        )
     return notes
-
-
-def _identity(image: ImageSource) -> Hashable:
-    return os.path.realpath(image) if isinstance(image, str | os.PathLike) else id(image)

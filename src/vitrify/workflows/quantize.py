@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -15,17 +13,20 @@ from google.protobuf.message import DecodeError
 from vitrify.artifacts import Artifact
 from vitrify.classifier import pick_evenly
 from vitrify.datasets import scan_folder
-from vitrify.errors import ArtifactError, GateError
-from vitrify.files import atomic_path
-from vitrify.graphs import place_artifact, saturating_products, write_artifact
+from vitrify.errors import ArtifactError, GateError, OptionError
+from vitrify.graphs import place_artifact
 from vitrify.pixels import ImageSource
-from vitrify.precision import Recipe, Rewriter, Rewritten, Target, steps
-from vitrify.progress import SILENT, Progress
-from vitrify.spec import Attempt, ModelSpec, PrecisionSearch
+from vitrify.precision import Recipe, Rewriter
+from vitrify.progress import SILENT, Progress, in_words
+from vitrify.spec import ModelSpec, PrecisionSearch
 from vitrify.verify import class_columns
+from vitrify.workflows.budget import Budget
+from vitrify.workflows.crops import CROP_BYTES, Crops
 from vitrify.workflows.judging import Judge
 from vitrify.workflows.limits import Limits
+from vitrify.workflows.precision_report import search_notes
 from vitrify.workflows.preconditions import judging_notes, require_usable, targets_here
+from vitrify.workflows.searching import Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,8 @@ class QuantizeConfig:
         runtime: What runs the candidates: `auto`, `openvino` or `onnxruntime`.
         batch: Images in one timed inference.
         threads: Of the runtime.
+        time_s: Seconds after which the search ends, with what it has; None for as long as it takes.
+        crop_bytes: Of images that are kept as they are cropped; those that find no room are decoded each time.
     """
 
     recipe: Recipe
@@ -47,6 +50,12 @@ class QuantizeConfig:
     runtime: str = "auto"
     batch: int = 1
     threads: int | None = None
+    time_s: float | None = None
+    crop_bytes: int = CROP_BYTES
+
+    def __post_init__(self) -> None:
+        if self.time_s is not None and not self.time_s > 0:
+            raise OptionError("a search without time", got=f"{self.time_s:g} s", expected="more than 0 seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +82,27 @@ class QuantizeResult:
         """Refuses a search that found nothing.
 
         Raises:
-            GateError: With the reason of the last attempt.
+            GateError: With the reason of the last candidate.
         """
-        if self.path is None:
-            last = self.search.attempts[-1]
-            raise GateError(
-                f"no lower precision of {source} held its gates; nothing was written",
-                got=f"{last.recipe}: {last.reason}",
-                expected=_expected(self.search),
-                hint=f"deploy {source} as it is; the report has every attempt",
-            )
+        if self.path is not None:
+            return
+        candidates = [attempt for attempt in self.search.attempts if attempt.recipe != "source"]
+        last = f"none was tried: {self.search.stopped}"
+        if candidates:
+            last = f"{candidates[-1].recipe}: {candidates[-1].reason}"
+        hint = f"deploy {source} as it is; the report has every attempt"
+        if any(attempt.speedup is not None for attempt in candidates):
+            hint += "; for another machine: --no-judge-speed"
+        if self.search.stopped:
+            hint = "give it more --time, or fewer images: --max-images, --calibration-images"
+        raise GateError(
+            f"no lower precision of {source} held its gates"
+            + (f" within {in_words(self.search.time_s)}" if self.search.stopped and self.search.time_s else "")
+            + "; nothing was written",
+            got=last,
+            expected=_expected(self.search),
+            hint=hint,
+        )
 
 
 def quantized_from_onnx(
@@ -105,12 +125,12 @@ def quantized_from_onnx(
         config: How to look.
         images: What accuracy is judged on, at least 32; by default the calibration images.
         labels: The class index of each of `images`; without, answers are compared with the source's.
-        attempted: Called with the search so far, when the source was judged and after each candidate: what was measured
-            is not lost where the search or the writing of its artifact fails.
+        attempted: Called with the search so far, at its beginning, when the source was judged and after each candidate:
+            what was measured is not lost where the search or the writing of its artifact fails.
         progress: Told of each step.
 
     Returns:
-        What was found and every attempt; `path` is None where nothing held.
+        What was found and every attempt; `path` is None where nothing held before the time was over.
 
     Raises:
         OptionError: Too few images, a graph that has a lower precision already, or another suffix.
@@ -122,20 +142,14 @@ def quantized_from_onnx(
     source, output = Path(source), Path(output)
     require_usable(source, output, calibration=calibration, images=images, labels=labels)
     targets, notes = targets_here(source, config.recipe, fallback=config.fallback, runtime=config.runtime)
-    notes += judging_notes(calibration, images, labels=labels, limits=config.limits)
+    notes += judging_notes(calibration, images)
     artifact = Artifact.open(source)
     spec, data = artifact.spec, artifact.content
     try:
         proto = onnx.load_from_string(data)
     except DecodeError as error:
         raise ArtifactError(f"{source} is no ONNX model", got=error) from error
-    rewriter = Rewriter(
-        proto,
-        lambda: judge.calibration_batches(),  # noqa: PLW0108 - the judge comes after
-        threads=config.threads,
-        progress=progress,
-    )
-    rewriter.require_parts(config.recipe.keep)  # before anything is measured
+    budget = Budget(progress, config.time_s)
     judge = Judge(
         source,
         spec,
@@ -146,38 +160,45 @@ def quantized_from_onnx(
         runtime=config.runtime,
         batch=config.batch,
         threads=config.threads,
-        progress=progress,
+        crops=Crops(spec.preprocess, limit_bytes=config.crop_bytes),
+        budget=budget,
     )
-    search = PrecisionSearch(
-        source_sha256=artifact.sha256,
-        target=config.recipe.precision,
-        runtime=judge.runtime,
-        machine=judge.machine,
-        batch=config.batch,
-        images=len(images or calibration),
-        calibration_images=len(calibration),
-        max_drop=config.limits.max_drop if labels is not None else None,
-        min_agreement=config.limits.min_agreement if labels is None else None,
-        min_speedup=config.limits.min_speedup,
-        attempts=judge.sources,
+    rewriter = Rewriter(proto, judge.calibration_batches, threads=config.threads, progress=budget)
+    rewriter.require_parts(config.recipe.keep)  # before anything is measured
+    search = Search(
+        rewriter,
+        judge,
+        PrecisionSearch(
+            source_sha256=artifact.sha256,
+            target=config.recipe.precision,
+            runtime=judge.runtime,
+            machine=judge.machine,
+            batch=config.batch,
+            images=len(images or calibration),
+            calibration_images=len(calibration),
+            max_drop=config.limits.max_drop if labels is not None else None,
+            min_agreement=config.limits.min_agreement if labels is None else None,
+            min_speedup=config.limits.min_speedup,
+            confidence=config.limits.confidence,
+            time_s=config.time_s,
+            attempts=(),
+        ),
+        calibration=len(calibration),
+        budget=budget,
+        attempted=attempted,
     )
-    attempted(search)
-    found, search = _search(
-        rewriter, judge, search, begin=config.recipe, targets=targets, attempted=attempted, progress=progress
-    )
-    if found is None:
-        return QuantizeResult(
-            path=None, search=search, spec=None, size_bytes=0, source_bytes=len(data), notes=tuple(notes)
-        )
-    rewritten, final = found
-    place_artifact(rewritten.proto, final, output)
+    attempted(search.record)
+    found = search.run(config.recipe, targets)
+    if found is not None:
+        place_artifact(found.rewritten.proto, found.spec, output)
+        notes += found.rewritten.notes
     return QuantizeResult(
-        path=output,
-        search=search,
-        spec=final,
-        size_bytes=output.stat().st_size,
+        path=output if found is not None else None,
+        search=search.record,
+        spec=found.spec if found is not None else None,
+        size_bytes=output.stat().st_size if found is not None else 0,
         source_bytes=len(data),
-        notes=(*notes, *rewritten.notes),
+        notes=(*notes, *search_notes(search.record)),
     )
 
 
@@ -199,61 +220,6 @@ def labelled_images(model: str | os.PathLike[str], data: Path, limit: int) -> tu
     columns = class_columns(folder, labels, model)
     picked = pick_evenly(list(range(len(folder))), limit)
     return [folder.paths[n] for n in picked], [columns[folder.samples[n][1]] for n in picked]
-
-
-def _search(
-    rewriter: Rewriter,
-    judge: Judge,
-    search: PrecisionSearch,
-    *,
-    begin: Recipe,
-    targets: Sequence[Target],
-    attempted: Callable[[PrecisionSearch], object],
-    progress: Progress,
-) -> tuple[tuple[Rewritten, ModelSpec] | None, PrecisionSearch]:
-    """The first candidate that holds, with its spec, and the search with every attempt."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        for target in targets:
-            first = dataclasses.replace(begin, precision=target)
-            if target in ("fp16", "bf16"):
-                first = dataclasses.replace(first, around="fp32", split_qkv=False, keep_attention=False)
-            for recipe in steps(first, lambda recipe: judge.rank(rewriter, recipe, folder)):
-                progress.say(f"trying {recipe}")
-                rewritten = rewriter.rewrite(recipe)
-                spec = _described(judge.spec, recipe).replace(
-                    saturation_free=recipe.precision == "int8" and not saturating_products(rewritten.proto)
-                )
-                path = folder / "candidate.onnx"
-                with atomic_path(path) as temporary:
-                    write_artifact(rewritten.proto, spec, temporary)
-                tried = judge.judge(path, recipe)
-                progress.say(f"  {_said(tried.attempt)}")
-                search = dataclasses.replace(search, attempts=(*search.attempts, tried.attempt))
-                if tried.attempt.passed:
-                    search = dataclasses.replace(search, smoothed=tuple(s.module for s in rewritten.smoothed))
-                attempted(search)
-                if tried.attempt.passed:
-                    final = spec.replace(precision_search=search, verification=tried.verification)
-                    return (rewritten, final), search
-                if tried.accurate:
-                    break  # a more careful recipe of this precision would be slower still
-    return None, search
-
-
-def _described(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
-    dtype = "float16" if recipe.narrow and recipe.precision == "fp16" else spec.input.dtype
-    return spec.replace(
-        precision=recipe.precision, verification=None, input=dataclasses.replace(spec.input, dtype=dtype)
-    )
-
-
-def _said(attempt: Attempt) -> str:
-    told = [f"top-1 {attempt.top1:.2%}"] if attempt.top1 is not None else []
-    told += [f"agreement {attempt.agreement:.2%}"]
-    if attempt.speedup is not None:
-        told += [f"{attempt.speedup:.2f} times as fast"]
-    return ", ".join(told) + (": taken" if attempt.passed else f": {attempt.reason}")
 
 
 def _expected(search: PrecisionSearch) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from vitrify.bench import GPU_SETTLING_S, Turns, take_turns
+from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import RuntimeOptions, open_runtime
-from vitrify.spec import Attempt, Precision
+from vitrify.spec import Precision
 from vitrify.verify import infer_with
-from vitrify.workflows.limits import Limits
 
 LEAST_ROUNDS = 11
 """So many at least, and 15 where time allows. The first quartile of 11 ratios is the third smallest: two files that are
@@ -32,11 +32,13 @@ class Stopwatch:
         runtime: Its name.
         tensors: The batch that is inferred, `[B, 3, H, W]` float32.
         threads: Of the runtime.
+        progress: Told of each round.
     """
 
     runtime: str
     tensors: npt.NDArray[np.float32]
     threads: int | None
+    progress: Progress = field(default=SILENT, repr=False)
 
     def time(self, contenders: Mapping[str, tuple[Path, Precision]]) -> Turns:
         """Times contenders in turns.
@@ -55,28 +57,13 @@ class Stopwatch:
                 infer = infer_with(runtime, runtime.spec)
                 calls[name] = lambda infer=infer: infer(self.tensors)
             settling_s = GPU_SETTLING_S if self.runtime == "tensorrt" else 0.0
-            return take_turns(calls, least_rounds=LEAST_ROUNDS, settling_calls=SETTLING_CALLS, settling_s=settling_s)
-
-
-def is_rival(row: Attempt, fp32: Attempt, *, images: int, limits: Limits) -> bool:
-    """Whether a candidate has to beat the source in one of its precisions: where the source holds its gate there.
-
-    That is what the user has without a new file, bf16 beside a bf16 file too. A single lost answer is forgiven where
-    the images are so few that it exceeds the gate: it does not take the fastest rival out of the race.
-
-    Args:
-        row: The source in that precision.
-        fp32: The source in fp32, which is there whatever happens.
-        images: How many the accuracy was judged on.
-        limits: What has to hold.
-    """
-    if row.passed or row.asked == "fp32":
-        return True
-    if fp32.top1 is not None and row.top1 is not None:
-        lost, allowed = fp32.top1 - row.top1, limits.max_drop
-    else:
-        lost, allowed = 1 - row.agreement, 1 - limits.min_agreement
-    return allowed > 0 and lost * images <= max(allowed * images, 1) + 1e-6
+            return take_turns(
+                calls,
+                least_rounds=LEAST_ROUNDS,
+                settling_calls=SETTLING_CALLS,
+                settling_s=settling_s,
+                progress=self.progress,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +72,15 @@ class Speed:
 
     Attributes:
         latency_ms: Median of its times.
+        pair_ms: Its time and the rival's in the round whose ratio is the median: the figures that belong to `speedup`.
+            Medians of their own come from different rounds, and on a busy machine their ratio is another.
         speedup: Times faster: median over the rounds.
         low: The first quartile of that, the lowest over all rivals.
         rival: Which.
     """
 
     latency_ms: float
+    pair_ms: tuple[float, float]
     speedup: float
     low: float
     rival: str
@@ -102,6 +92,7 @@ class Speed:
         rival = min(ratios, key=lambda name: ratios[name][1])
         return cls(
             latency_ms=turns.median_ms(candidate),
+            pair_ms=_middle_pair(turns, candidate, rival),
             speedup=ratios[rival][1],
             low=min(low for low, _, _ in ratios.values()),
             rival=rival,
@@ -119,3 +110,11 @@ class Speed:
         if self.low <= 1:
             return f"{self.speedup:.2f} times as fast, but {self.low:.2f} in the first quartile: within the noise"
         return ""
+
+
+def _middle_pair(turns: Turns, candidate: str, rival: str) -> tuple[float, float]:
+    pairs = sorted(zip(turns.seconds[candidate], turns.seconds[rival], strict=True), key=lambda pair: pair[1] / pair[0])
+    # Of an even number of rounds, the mean of the two in the middle.
+    middle = (pairs[(len(pairs) - 1) // 2], pairs[len(pairs) // 2])
+    mine, other = (1e3 * sum(times) / 2 for times in zip(*middle, strict=True))
+    return mine, other

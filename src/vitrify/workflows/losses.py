@@ -1,0 +1,134 @@
+"""Is a loss of answers beyond a limit, or is that chance? Two files on the same images, answer by answer.
+
+Answers are pairs, as in McNemar's test (1947): what both get right or both get wrong says nothing of a difference.
+Against a limit above zero the hypothesis is Tango's (Statistics in Medicine 17, 1998, p. 891): the share of lost
+answers less the share of gained ones is that limit. The chance of what was seen is computed exactly, under the shares
+that are likeliest then, as Hsueh, Liu and Chen do (Biometrics 57, 2001, p. 478). Where no answer can be gained, the
+bounds are Clopper and Pearson's (1934).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+_EPSILON = 1e-9
+"""What binary fractions may make of a limit: 0.5% of 200 images is one image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What a file loses against another one on the same images.
+
+    Attributes:
+        images: How many were judged.
+        lost: Right (or, without labels, the same as the source's) before, and no longer.
+        gained: Wrong before, and right now; None where there is nothing to gain, as without labels.
+    """
+
+    images: int
+    lost: int
+    gained: int | None = None
+
+    @property
+    def net(self) -> int:
+        """Answers lost, less those gained."""
+        return self.lost - (self.gained or 0)
+
+    @property
+    def share(self) -> float:
+        """Of the images, that is lost; negative where more is gained."""
+        return self.net / self.images
+
+    def is_within(self, allowed: float) -> bool:
+        """Whether no more than `allowed`, a share, was lost as measured."""
+        return self.net <= allowed * self.images + _EPSILON
+
+    def is_beyond(self, allowed: float, confidence: float) -> bool:
+        """Whether more than `allowed` is lost, with a confidence.
+
+        What was measured has to be more, and to be too much for chance: if the loss were just what is allowed, so many
+        answers would be lost with a probability of at most `1 - confidence`. A limit of 0 is meant so: none may be lost
+        of these images, and chance excuses nothing.
+
+        Args:
+            allowed: The limit, a share of the images.
+            confidence: 0.5 to 1.
+        """
+        if self.is_within(allowed):
+            return False
+        return allowed == 0 or self._chance_of_more(allowed) <= 1 - confidence
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """The least and the largest loss, as shares, that what was measured does not exclude.
+
+        Args:
+            confidence: Of each bound by itself.
+        """
+        chance = 1 - confidence
+        least = 0.0 if self.gained is None else -1.0
+        low = _first(lambda loss: self._chance_of_more(loss) > chance, least, self.share)
+        high = _first(lambda loss: self._chance_of_less(loss) <= chance, self.share, 1.0)
+        return low, high
+
+    def images_needed(self, allowed: float, confidence: float) -> int | None:
+        """About how many images with answers like these would tell whether the limit holds.
+
+        Args:
+            allowed: The limit, above 0.
+            confidence: Of the verdict.
+
+        Returns:
+            0 where these tell; None where no number would, because just the limit is lost.
+        """
+        low, high = self.bounds(confidence)
+        if low > allowed or high <= allowed:
+            return 0
+        distance = abs(self.share - allowed)
+        if distance < _EPSILON:
+            return None
+        gained = self._gained_share(allowed)
+        variance = 2 * gained + allowed * (1 - allowed)
+        needed = NormalDist().inv_cdf(confidence) ** 2 * variance / distance**2
+        return max(math.ceil(needed), self.images + 1, least_images(allowed, confidence) if self.share < allowed else 0)
+
+    def _chance_of_more(self, loss: float) -> float:
+        return self._chances(loss)[self.net + self.images :].sum()  # type: ignore[no-any-return]
+
+    def _chance_of_less(self, loss: float) -> float:
+        return self._chances(loss)[: self.net + self.images + 1].sum()  # type: ignore[no-any-return]
+
+    def _chances(self, loss: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """The probability of each net loss if `loss` were the true one, `[2 images + 1]`: all gained to all lost."""
+        gained = self._gained_share(loss)
+        lost, kinds = gained + loss, 2 * self.images + 1
+        turn = np.exp(-2j * np.pi * np.arange(kinds) / kinds)
+        # The discrete Fourier transform of the net loss of one image, to the power of the number of images.
+        transform = (1 - lost - gained + lost * turn + gained * turn.conj()) ** self.images
+        return np.roll(np.fft.ifft(transform).real, self.images)
+
+    def _gained_share(self, loss: float) -> float:
+        """The likeliest share of gained answers if `loss` were the true one; Tango's equation for q21."""
+        if self.gained is None:
+            return 0.0
+        n, b, c = self.images, self.lost, self.gained
+        middle = (2 * n - b + c) * loss - b - c
+        root = math.sqrt(max(middle**2 + 8 * n * c * loss * (1 - loss), 0.0))
+        return min(max((root - middle) / (4 * n), 0.0, -loss), (1 - loss) / 2)
+
+
+def least_images(allowed: float, confidence: float) -> int:
+    """Images of which none may be lost to show that at most `allowed` is: `(1 - allowed) ** n <= 1 - confidence`."""
+    return math.ceil(math.log(1 - confidence) / math.log(1 - allowed) - _EPSILON)
+
+
+def _first(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """Where a condition begins to hold between two shares, to two millionths."""
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
