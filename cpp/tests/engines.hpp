@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "reader.hpp"
+#include "shares.hpp"
 #include "tiles.hpp"
 #include "vitrify/engine.hpp"
 
@@ -81,10 +82,9 @@ class PreparingEngine final : public Engine {
   [[nodiscard]] bool own(const StoredImage& image) const { return jpegs_ && image.jpeg != nullptr; }
 
   static void decode_whole(const StoredImage& image, std::uint8_t* rgb) {
-    const std::size_t row = 3 * static_cast<std::size_t>(image.size.width);
+    const pixels::Range columns{0, image.size.width};
     pixels::open(image.jpeg, image.jpeg_bytes, {})
-        ->read({0, image.size.width}, {0, image.size.height},
-               [&](const std::uint8_t* line, int) { rgb = std::copy_n(line, row, rgb); });
+        ->read(columns, {0, image.size.height}, pixels::copy_to(rgb, columns, 0)(0));
   }
 
   ModelSpec spec_;
