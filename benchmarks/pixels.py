@@ -242,7 +242,7 @@ def main() -> None:
 def resize_rows(simd: PillowSimd | None) -> list[dict[str, Any]]:
     """The resize alone, decoded pixels to decoded pixels, every kernel against Pillow."""
     from vitrify import _native
-from vitrify.pixels import resize
+    from vitrify.pixels import resize
 
     rows = []
     for width, height in SIZES:

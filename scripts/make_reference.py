@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import vitrify
-from vitrify.bench import report_schema
+from vitrify.benchmark import report_schema
 from vitrify.cli.app import make_app
 
 DOCS = Path(__file__).parent.parent / "docs" / "reference"

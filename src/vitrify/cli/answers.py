@@ -10,8 +10,8 @@ from typing import Literal
 from rich.text import Text
 
 from vitrify.classifier import Failure, Prediction
-from vitrify.cli.console import out
 from vitrify.cli.tables import table
+from vitrify.console import out
 
 Format = Literal["table", "jsonl", "csv"]
 

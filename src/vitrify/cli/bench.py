@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrify.cli.console import TerminalProgress, err, out, print_json
 from vitrify.cli.options import JsonFlag, require_picture
+from vitrify.console import TerminalProgress, err, out, print_json
 
 
 def bench(
@@ -53,8 +53,8 @@ def bench(
         plot: Draw latency, throughput, error and stages as a picture, PNG.
         json: Print the report as JSON on stdout.
     """
-    from vitrify.bench import BenchConfig, bench_picture, compare_reports, read_report, write_report
-    from vitrify.bench import bench as run_bench
+    from vitrify.benchmark import BenchConfig, bench_picture, compare_reports, read_report, write_report
+    from vitrify.benchmark import bench as run_bench
     from vitrify.classifier import expand_sources
     from vitrify.cli.bench_tables import bench_tables, comparison_tables
     from vitrify.errors import OptionError

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from cyclopts import ArgumentCollection, Group, Parameter
 
-from vitrify.cli.console import TerminalProgress, out, print_json
 from vitrify.cli.options import JsonFlag
 from vitrify.cli.tables import engine_table, verification_table
+from vitrify.console import TerminalProgress, out, print_json
 from vitrify.errors import OptionError
 
 

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrify.cli.console import TerminalProgress, out, print_json
 from vitrify.cli.options import JsonFlag, require_picture
 from vitrify.cli.tables import evaluation_tables
+from vitrify.console import TerminalProgress, out, print_json
 
 
 def evaluate(
@@ -46,7 +46,7 @@ def evaluate(
     """
     from vitrify.classifier import Classifier
     from vitrify.errors import GateError, OptionError
-    from vitrify.verify import confusion_picture, evaluate_folder
+    from vitrify.verification import confusion_picture, evaluate_folder
 
     if min_top1 is not None and not 0 <= min_top1 <= 1:
         raise OptionError("--min-top1 is out of range", got=min_top1, expected="0 to 1, such as 0.97")

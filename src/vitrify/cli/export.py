@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrify.cli.console import TerminalProgress, out, print_json
 from vitrify.cli.options import JsonFlag, Output
 from vitrify.cli.tables import side_by_side_table, verification_table
+from vitrify.console import TerminalProgress, out, print_json
 
 
 def export(

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrify.cli.console import TerminalProgress, err, out, print_error, print_json
 from vitrify.cli.options import JsonFlag
 from vitrify.cli.tables import search_table
+from vitrify.console import TerminalProgress, err, out, print_error, print_json
 
 if TYPE_CHECKING:
     from vitrify.spec import PrecisionSearch

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
 
-from vitrify.cli.console import TerminalProgress, out, print_json
 from vitrify.cli.options import JsonFlag, Output
+from vitrify.console import TerminalProgress, out, print_json
 from vitrify.spec import KwargValue
 from vitrify.training.config import TrainConfig
 from vitrify.workflows.train import checkpoint_from_images, parse_model_kwargs

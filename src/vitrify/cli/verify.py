@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrify.cli.console import TerminalProgress, out, print_json
 from vitrify.cli.options import JsonFlag, require_picture
 from vitrify.cli.tables import drift_tables, verification_table
+from vitrify.console import TerminalProgress, out, print_json
 
 if TYPE_CHECKING:
-    from vitrify.verify import LayerReport
+    from vitrify.verification import LayerReport
 
 _LAYER_IMAGES = 32
 """What leaves a block says more of an image than its logits do; more images change little."""
@@ -59,7 +59,7 @@ def verify(
     from vitrify.engines.manifest import rebuild_command
     from vitrify.errors import GateError
     from vitrify.spec import ENGINE_SUFFIXES
-    from vitrify.verify import compare_layers, drift_picture, require_passed
+    from vitrify.verification import compare_layers, drift_picture, require_passed
     from vitrify.workflows.verify import verify_and_record
 
     _check_options(layers, reference_runtime, tolerance, plot, max_images)

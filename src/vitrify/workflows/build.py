@@ -38,7 +38,7 @@ from vitrify.precision import graph_for_engine
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import runtimes_for
 from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision, Verification, golden_recipe_batch
-from vitrify.verify import require_passed, verify_artifact
+from vitrify.verification import require_passed, verify_artifact
 from vitrify.workflows.engine_race import Rival, batches_to_race, race
 
 T = TypeVar("T")

@@ -33,7 +33,7 @@ from vitrify.spec import (
     golden_recipe_batch,
     golden_vectors,
 )
-from vitrify.verify import (
+from vitrify.verification import (
     Answered,
     Candidate,
     Infer,

@@ -22,7 +22,7 @@ from vitrify.pixels import ImageSource
 from vitrify.precision import Recipe, Rewriter, Rewritten, Target, steps
 from vitrify.progress import SILENT, Progress
 from vitrify.spec import Attempt, ModelSpec, PrecisionSearch
-from vitrify.verify import class_columns
+from vitrify.verification import class_columns
 from vitrify.workflows.judging import Judge
 from vitrify.workflows.limits import Limits
 from vitrify.workflows.preconditions import judging_notes, require_usable, targets_here

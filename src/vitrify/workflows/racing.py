@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vitrify.bench import GPU_SETTLING_S, Turns, take_turns
+from vitrify.benchmark import GPU_SETTLING_S, Turns, take_turns
 from vitrify.runtimes import RuntimeOptions, open_runtime
 from vitrify.spec import Attempt, Precision
-from vitrify.verify import infer_with
+from vitrify.verification import infer_with
 from vitrify.workflows.limits import Limits
 
 LEAST_ROUNDS = 11

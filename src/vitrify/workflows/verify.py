@@ -14,7 +14,7 @@ from vitrify.files import atomic_write
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
 from vitrify.spec import ENGINE_SUFFIXES, Precision, Verification
-from vitrify.verify import verify_artifact
+from vitrify.verification import verify_artifact
 
 
 @dataclass(frozen=True, kw_only=True)
