@@ -10,7 +10,7 @@ from typing import Literal
 
 from vitrify.errors import ArtifactError
 from vitrify.files import atomic_write
-from vitrify.spec import Check, Precision, encode
+from vitrify.spec import Check, Precision, Result, encode
 from vitrify.spec.codec import decode
 
 BENCH_FORMAT = 1
@@ -200,7 +200,7 @@ class Stages:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchReport:
+class BenchReport(Result):
     """Everything that one run measured.
 
     Attributes:

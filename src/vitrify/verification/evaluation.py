@@ -17,6 +17,7 @@ from vitrify.classifier import Classifier, Failure, Prediction
 from vitrify.datasets import ImageFolder, scan_folder
 from vitrify.errors import DatasetError
 from vitrify.progress import SILENT, Progress
+from vitrify.spec import Result
 
 OTHER = "(other)"
 """The confusion matrix's column for answers that the folder has no class for."""
@@ -57,7 +58,7 @@ class Flip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Result):
     """What an artifact is worth on a labelled folder.
 
     Attributes:

@@ -17,7 +17,7 @@ from vitrify.errors import InputError, OptionError
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import RuntimeOptions, RuntimeRow, exact_runtime_for, open_runtime, pick_runtime, runtimes_for
-from vitrify.spec import InputKind, ModelSpec, Precision, golden_recipe_batch
+from vitrify.spec import InputKind, ModelSpec, Precision, Result, golden_recipe_batch
 from vitrify.verification.drift import DRIFT_TOLERANCES, DriftMeter, PartDrift
 from vitrify.verification.metrics import Logits
 from vitrify.verification.probed import Probed, open_probed
@@ -53,7 +53,7 @@ class LayerComparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerReport:
+class LayerReport(Result):
     """What a comparison part by part found.
 
     Attributes:

@@ -27,6 +27,7 @@ from vitrify.spec import (
     Check,
     ModelSpec,
     Precision,
+    Result,
     Source,
     Verification,
     gate_for,
@@ -50,7 +51,7 @@ from vitrify.verification import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportResult:
+class ExportResult(Result):
     """What an export did.
 
     Attributes:

@@ -21,7 +21,7 @@ from vitrify.graphs import place_artifact, saturating_products, write_artifact
 from vitrify.pixels import ImageSource
 from vitrify.precision import Recipe, Rewriter, Rewritten, Target, steps
 from vitrify.progress import SILENT, Progress
-from vitrify.spec import Attempt, ModelSpec, PrecisionSearch
+from vitrify.spec import Attempt, ModelSpec, PrecisionSearch, Result
 from vitrify.verification import class_columns
 from vitrify.workflows.judging import Judge
 from vitrify.workflows.limits import Limits
@@ -50,7 +50,7 @@ class QuantizeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantizeResult:
+class QuantizeResult(Result):
     """What a search found.
 
     Attributes:

@@ -24,7 +24,7 @@ from vitrify.datasets import (
 from vitrify.errors import MissingExtraError, OptionError, TrainingDivergedError
 from vitrify.files import atomic_write
 from vitrify.progress import SILENT, Progress
-from vitrify.spec import KwargValue
+from vitrify.spec import KwargValue, Result
 from vitrify.spec.codec import encode
 from vitrify.training.config import TrainConfig
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainResult:
+class TrainResult(Result):
     """What a run gave.
 
     Attributes:
