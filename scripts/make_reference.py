@@ -18,6 +18,12 @@ DOCS = Path(__file__).parent.parent / "docs" / "reference"
 NOTE = "<!-- Made by scripts/make_reference.py from the docstrings. After a change: scripts/check --fix -->\n\n"
 
 
+TYPES = """`StrPath` is a path or a string, `Images` an image or any iterable of images or of files, folders and globs,
+`Words`, `Numbers` and `Artifacts` one or several, `Labels` a file of names or the names, `ShowProgress` True or an object as in
+`vitrify.progress`.
+"""
+
+
 def cli_page() -> str:
     text = make_app(resolved=True).generate_docs(heading_level=1, usage_name="vitrify")
     # A version or a width of this machine must not make the page stale.
@@ -26,7 +32,7 @@ def cli_page() -> str:
 
 
 def api_page() -> str:
-    parts = [NOTE + "# Python reference\n\nWhat `import vitrify` offers.\n"]
+    parts = [NOTE + "# Python reference\n\nWhat `import vitrify` offers.\n\n" + TYPES]
     for name in vitrify.__all__:
         if name == "__version__":
             continue
