@@ -19,8 +19,8 @@ NOTE = "<!-- Made by scripts/make_reference.py from the docstrings. After a chan
 
 
 TYPES = """`StrPath` is a path or a string, `Images` an image or any iterable of images or of files, folders and globs,
-`Words`, `Numbers` and `Artifacts` one or several, `Labels` a file of names or the names, `ShowProgress` True or an object as in
-`vitrify.progress`.
+`Words`, `Numbers` and `Artifacts` one or several, `Labels` a file of names or the names, `ShowProgress` True or an
+object as in `vitrify.progress`.
 """
 
 
