@@ -27,7 +27,7 @@ import onnx
 from harness import environment, versions_in, write_results
 from precision_tasks import ROOT, SCRATCH, TASKS, Array, Task, tensors
 
-from vitrify.bench import take_turns
+from vitrify.benchmark import take_turns
 from vitrify.runtimes import has_native_bf16
 
 THREADS = 2

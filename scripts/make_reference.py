@@ -11,11 +11,17 @@ import sys
 from pathlib import Path
 
 import vitrify
-from vitrify.bench import report_schema
+from vitrify.benchmark import report_schema
 from vitrify.cli.app import make_app
 
 DOCS = Path(__file__).parent.parent / "docs" / "reference"
 NOTE = "<!-- Made by scripts/make_reference.py from the docstrings. After a change: scripts/check --fix -->\n\n"
+
+
+TYPES = """`StrPath` is a path or a string, `Images` an image or any iterable of images or of files, folders and globs,
+`Words`, `Numbers` and `Artifacts` one or several, `Labels` a file of names or the names, `ShowProgress` True or an
+object as in `vitrify.progress`.
+"""
 
 
 def cli_page() -> str:
@@ -26,7 +32,7 @@ def cli_page() -> str:
 
 
 def api_page() -> str:
-    parts = [NOTE + "# Python reference\n\nWhat `import vitrify` offers.\n"]
+    parts = [NOTE + "# Python reference\n\nWhat `import vitrify` offers.\n\n" + TYPES]
     for name in vitrify.__all__:
         if name == "__version__":
             continue

@@ -38,9 +38,13 @@ class VitrifyError(Exception):
         got: What was found, as the user would recognise it.
         expected: What would have been accepted.
         hint: The next thing to try.
+
+    Attributes:
+        result: What was measured or made all the same, where a gate did not hold; None where there is nothing.
     """
 
     exit_code = 2
+    result: object = None
 
     def __init__(self, what: str, *, got: object = None, expected: object = None, hint: str | None = None) -> None:
         super().__init__(what, got, expected, hint)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jsonschema import validate
 
-from vitrify.bench import Peaks, read_report, report_schema, running
+from vitrify.benchmark import Peaks, read_report, report_schema, running
 from vitrify.cli.app import INTERRUPTED, run
 from vitrify.cli.bench_tables import _number
 

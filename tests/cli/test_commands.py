@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LABELS
-from vitrify.cli import train as train_command
 from vitrify.cli.app import COMMANDS, run
 from vitrify.errors import DatasetError
 from vitrify.training import TrainConfig
+from vitrify.workflows import train as train_workflow
 from vitrify.workflows.train import TrainResult
 
 Captured = pytest.CaptureFixture[str]
@@ -113,7 +113,7 @@ def test_eval(artifact: Path, photos: Path, tmp_path: Path, capsys: Captured) ->
     assert run(["eval", str(artifact), str(photos)]) == 0
     assert "95% interval" in capsys.readouterr().out
     assert run(["eval", str(artifact), str(photos), "--min-top1", "1.0"]) == 1
-    assert "below --min-top1" in capsys.readouterr().err
+    assert "below min_top1" in capsys.readouterr().err
     assert run(["eval", str(artifact), str(photos), "--min-top1", "97"]) == 2
     assert run(["eval", str(artifact), str(photos), "--confusion", str(tmp_path / "confusion.txt")]) == 2
 
@@ -204,7 +204,7 @@ def test_model_kwargs_are_words(capsys: Captured, monkeypatch: pytest.MonkeyPatc
         seen.append((data, output, config))
         raise DatasetError("far enough")
 
-    monkeypatch.setattr(train_command, "checkpoint_from_images", remember)
+    monkeypatch.setattr(train_workflow, "checkpoint_from_images", remember)
     words = [
         "train",
         "D",

@@ -17,8 +17,8 @@ from rich.text import Text
 from vitrify.classifier import Failure, LabelScore, Prediction
 from vitrify.cli.answers import AnswerWriter, Format
 from vitrify.cli.app import FAULT, run
-from vitrify.cli.console import SafeConsole, print_error
 from vitrify.cli.tables import table
+from vitrify.console import SafeConsole, print_error
 from vitrify.errors import ImageError, VitrifyError
 
 Captured = pytest.CaptureFixture[str]

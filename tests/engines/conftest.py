@@ -13,7 +13,7 @@ from vitrify.engines import device, images, releases
 from vitrify.engines.nvrtc import preprocessing_cubin
 from vitrify.engines.releases import Flavour
 from vitrify.runtimes import tensorrt as runtime
-from vitrify.verify import probed
+from vitrify.verification import probed
 from vitrify.workflows import build as workflow
 
 once = functools.cache(preprocessing_cubin)

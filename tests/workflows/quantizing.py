@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.precision.digits import Digits
-from vitrify.bench import Turns
+from vitrify.benchmark import Turns
 from vitrify.precision import Recipe
 from vitrify.spec import Attempt, PrecisionSearch
 from vitrify.workflows.limits import Limits

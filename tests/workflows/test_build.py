@@ -16,7 +16,7 @@ from tests.engines.graphs import write_claiming
 from vitrify.engines import BuildConfig, Profile, device, read_manifest
 from vitrify.errors import BuildError, DeviceError, GateError, OptionError
 from vitrify.spec import Precision
-from vitrify.verify import verify_artifact
+from vitrify.verification import verify_artifact
 from vitrify.workflows.build import engine_from_onnx
 
 __all__ = ["machine"]

@@ -22,7 +22,7 @@ from vitrify.pixels import preprocess
 from vitrify.precision import Recipe
 from vitrify.runtimes import open_runtime
 from vitrify.spec import read_spec
-from vitrify.verify import verify_artifact
+from vitrify.verification import verify_artifact
 from vitrify.workflows import crops, judging
 from vitrify.workflows.judging import IMAGE_BATCH
 from vitrify.workflows.limits import Limits

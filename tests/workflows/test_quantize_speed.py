@@ -12,7 +12,7 @@ import pytest
 
 from tests.precision.digits import Digits
 from tests.workflows.quantizing import Clock, a_search, candidates, config, quantize
-from vitrify.bench import Turns
+from vitrify.benchmark import Turns
 from vitrify.errors import GateError
 from vitrify.runtimes import has_native_bf16
 from vitrify.spec import Attempt, Precision

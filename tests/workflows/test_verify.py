@@ -13,7 +13,7 @@ from tests.engines.fake_cuda import L4, FakeCuda
 from vitrify.cli.app import run
 from vitrify.engines import BuildConfig, device, manifest_path, read_manifest, require_intact
 from vitrify.errors import DeviceError, StorageError
-from vitrify.verify import verify_artifact
+from vitrify.verification import verify_artifact
 from vitrify.workflows import verify as workflow
 from vitrify.workflows.build import engine_from_onnx
 from vitrify.workflows.verify import verify_and_record

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from vitrify.artifacts import Artifact
 from vitrify.classifier.pipeline import ImagePipeline
 from vitrify.classifier.postprocess import LabelScore, probabilities, top_labels
+from vitrify.classifier.sources import as_images
 from vitrify.errors import ImageError, OptionError, RuntimeFailureError
 from vitrify.machine import available_threads
-from vitrify.pixels import ImageSource, preprocess
+from vitrify.pixels import ImageSource, preprocess, source_name
 from vitrify.runtimes import (
     PixelsOn,
     Runtime,
@@ -56,6 +56,18 @@ class Prediction:
     top: tuple[LabelScore, ...]
     logits: npt.NDArray[np.float32] = field(repr=False, compare=False)
 
+    def to_dict(self) -> dict[str, object]:
+        """Flat, for a row of a table: `pandas.DataFrame([p.to_dict() for p in predictions])`.
+
+        Returns:
+            `source`, `label` and `probability`, then `label_2`, `probability_2` and so on to the last of `top`.
+        """
+        row: dict[str, object] = {"source": self.source}
+        for place, score in enumerate(self.top, 1):
+            suffix = "" if place == 1 else f"_{place}"
+            row |= {f"label{suffix}": score.label, f"probability{suffix}": score.probability}
+        return row
+
     @property
     def label(self) -> str:
         """The best label."""
@@ -78,6 +90,11 @@ class Failure:
 
     source: str
     error: ImageError
+
+    def to_dict(self) -> dict[str, object]:
+        """Flat, as a prediction's: `source`, and `error` in one line."""
+        got = f" ({self.error.got})" if self.error.got else ""
+        return {"source": self.source, "error": f"{self.error.what}{got}"}
 
 
 class Classifier:
@@ -180,20 +197,20 @@ class Classifier:
         """One name a class, in the order of the logits."""
         return self.spec.labels
 
-    def __call__(self, images: ImageSource | Sequence[ImageSource]) -> list[Prediction]:
+    def __call__(self, images: ImageSource | Iterable[ImageSource]) -> list[Prediction]:
         """Classifies images, all or none.
 
         Args:
-            images: One image or several: paths, encoded bytes, PIL images or `[H, W, 3]` uint8 RGB arrays.
+            images: One image or several: paths, open binary files, encoded bytes, PIL images or `[H, W, 3]` uint8 RGB
+                arrays or tensors; several also as an `[N, H, W, 3]` array or a DataFrame's column of paths.
 
         Returns:
             A prediction for each, in order.
 
         Raises:
             ImageError: One cannot be read; `stream` goes on past such images.
+            OptionError: A DataFrame or a dictionary, of which a column or a list is meant.
         """
-        if isinstance(images, bytes | str | os.PathLike | np.ndarray | Image.Image):
-            images = [images]
         predictions = []
         for answer in self.stream(images):
             if isinstance(answer, Failure):
@@ -201,7 +218,7 @@ class Classifier:
             predictions.append(answer)
         return predictions
 
-    def stream(self, images: Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
+    def stream(self, images: ImageSource | Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
         """Classifies any number of images, reading ahead by a few batches and holding no more.
 
         Where a GPU prepares the images, batches are read, decoded, copied and inferred side by side.
@@ -216,6 +233,7 @@ class Classifier:
             RuntimeFailureError: The runtime failed, or gave a number that is none; the classifier is closed, or was
                 opened in another process.
         """
+        images = as_images(images)
         self._runtime.describe()  # says so where it is closed, or was opened before a fork
         if self._pipeline is not None:
             yield from self._stream_through(self._pipeline, images)
@@ -325,4 +343,4 @@ def _automatic_precision(spec: ModelSpec | None, runtime: str) -> Precision:
 
 
 def _name(image: ImageSource, number: int) -> str:
-    return os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
+    return source_name(image) or f"image {number}"

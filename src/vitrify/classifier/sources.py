@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from vitrify.errors import InputError
-from vitrify.pixels import IMAGE_SUFFIXES, ImageSource
+from PIL import Image
+
+from vitrify.errors import InputError, OptionError
+from vitrify.pixels import IMAGE_SUFFIXES, ImageSource, native_source
+from vitrify.pixels.limits import DEFAULT_LIMITS
 
 T = TypeVar("T")
 
 _SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"BM", b"GIF8")
 
 
-def expand_sources(names: Iterable[str], *, stdin: BinaryIO | None = None) -> list[ImageSource]:
+def as_images(images: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
+    """Several images, where one may have been given.
+
+    Args:
+        images: An image, or any iterable of images: a list, a generator, an `[N, H, W, 3]` array, a column.
+
+    Raises:
+        OptionError: What gives names when it is iterated, not images: a DataFrame or a dictionary. Or nothing of all
+            this.
+    """
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or hasattr(images, "read"):
+        return [images]  # type: ignore[list-item]
+    dimensions = getattr(images, "ndim", None)
+    if isinstance(images, Mapping) or (hasattr(images, "columns") and hasattr(images, "shape")):
+        raise OptionError(
+            "which images are meant?",
+            got=type(images).__name__,
+            expected="images or paths",
+            hint="pass the column that holds the paths, such as frame['path']",
+        )
+    if dimensions in (2, 3) or (dimensions == 1 and getattr(getattr(images, "dtype", None), "name", "") == "uint8"):
+        return [images]  # type: ignore[list-item]
+    if not isinstance(images, Iterable):
+        raise OptionError("no images", got=type(images).__name__, expected="an image, or an iterable of images")
+    return images
+
+
+def expand_sources(names: ImageSource | Iterable[ImageSource], *, stdin: BinaryIO | None = None) -> list[ImageSource]:
     """Turns files, folders, globs and `-` into images.
 
     Args:
-        names: A file is taken as it is, whatever its suffix; a folder is searched at every depth; a name with `*`, `?`
-            or `[` that is no file is a glob, with `**` for every depth; `-` is standard input, which holds either one
-            encoded image or paths, one a line or each ended by a NUL.
+        names: One or several. A file is taken as it is, whatever its suffix; a folder is searched at every depth; a
+            name with `*`, `?` or `[` that is no file is a glob, with `**` for every depth; `-` is standard input, which
+            holds either one encoded image or paths, one a line or each ended by a NUL. An image that is no name is
+            taken as it is, and an open file is read.
         stdin: Where `-` is read.
 
     Returns:
@@ -32,8 +64,11 @@ def expand_sources(names: Iterable[str], *, stdin: BinaryIO | None = None) -> li
             image.
     """
     images: list[ImageSource] = []
-    for name in names:
-        images += _expand(name, stdin)
+    for name in as_images(names):
+        if isinstance(name, str | os.PathLike):
+            images += _expand(os.fspath(name), stdin)
+        else:  # what can be read once is read here: these images are needed several times
+            images.append(native_source(name, DEFAULT_LIMITS) if hasattr(name, "read") else name)
     return images
 
 

@@ -13,8 +13,8 @@ from typing import Literal
 from rich.text import Text
 
 from vitrify.classifier import Failure, Prediction
-from vitrify.cli.console import json_text, out
 from vitrify.cli.tables import table
+from vitrify.console import json_text, out
 from vitrify.text import for_csv
 
 Format = Literal["table", "jsonl", "csv"]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from vitrify import __version__
-from vitrify.cli.console import err, print_error, print_json
+from vitrify.console import err, print_error, print_json
 from vitrify.errors import InputError, StorageError, VitrifyError
 
 INTERRUPTED = 130

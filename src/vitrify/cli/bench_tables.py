@@ -13,7 +13,7 @@ from vitrify.cli.tables import table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from vitrify.bench import BenchReport, Comparison, Row
+    from vitrify.benchmark import BenchReport, Comparison, Row
 
 _MB = 1e6
 

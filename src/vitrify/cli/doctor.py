@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from vitrify.cli.console import out, print_json
 from vitrify.cli.options import JsonFlag
 from vitrify.cli.tables import table
+from vitrify.console import out, print_json
 
 _STYLES = {"ok": "green", "missing": "yellow", "broken": "bold red"}
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitrify.cli.console import err, out, print_json
 from vitrify.cli.options import JsonFlag
 from vitrify.cli.tables import engine_table, layer_table, network_table, table, verification_table
+from vitrify.console import err, out, print_json
 from vitrify.spec import ENGINE_SUFFIXES, ModelSpec
 
 

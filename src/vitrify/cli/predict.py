@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vitrify.cli.console import TerminalProgress
 from vitrify.cli.options import JsonFlag
+from vitrify.console import TerminalProgress
 
 
 def predict(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # a table is drawn of what somebody else imported
     from vitrify.engines import Audit, Manifest
     from vitrify.inspection import Network
     from vitrify.spec import Check, PrecisionSearch, Verification
-    from vitrify.verify import Evaluation, LayerComparison, LayerReport, PartDrift, SideBySide
+    from vitrify.verification import Evaluation, LayerComparison, LayerReport, PartDrift, SideBySide
 
 
 class _Table(Table):

@@ -3,7 +3,7 @@
 from vitrify.pixels.batches import Decoders
 from vitrify.pixels.decode import IMAGE_SUFFIXES, decode
 from vitrify.pixels.limits import DecodeLimits
-from vitrify.pixels.preprocess import ImageSource, named, native_source, preprocess, read_rgb
+from vitrify.pixels.preprocess import ImageSource, named, native_source, preprocess, read_rgb, source_name
 from vitrify.pixels.resize import resize
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "preprocess",
     "read_rgb",
     "resize",
+    "source_name",
 ]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,18 @@ from vitrify.pixels.limits import DEFAULT_LIMITS, DecodeLimits, image_error, nat
 from vitrify.pixels.resize import checked_rgb
 from vitrify.spec import Preprocess
 
-ImageSource: TypeAlias = bytes | str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
-"""Encoded bytes, a path, a PIL image, or `[H, W, 3]` uint8 RGB."""
+
+class ArrayLike(Protocol):
+    """An array of another library, such as a PyTorch tensor."""
+
+    def __array__(self) -> npt.NDArray[Any]:
+        """The same for NumPy."""
+
+
+ImageSource: TypeAlias = (
+    bytes | bytearray | memoryview | BinaryIO | str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8] | ArrayLike
+)
+"""Encoded bytes, an open binary file of them, a path, a PIL image, or `[H, W, 3]` uint8 RGB."""
 
 
 def preprocess(
@@ -91,9 +101,16 @@ def native_source(image: ImageSource, limits: DecodeLimits) -> bytes | npt.NDArr
     """
     if isinstance(image, Image.Image):
         return rgb_from_pillow(image)
-    if isinstance(image, np.ndarray):
-        return checked_rgb(image)
-    data = image if isinstance(image, bytes) else _read(Path(image), limits)
+    if hasattr(image, "__array__") and not isinstance(image, str | bytes):  # NumPy has words of its own
+        return checked_rgb(_pixels(image))
+    if isinstance(image, bytes | bytearray | memoryview):
+        data = bytes(image)
+    elif isinstance(image, str | os.PathLike):
+        data = _read(Path(image), limits)
+    elif hasattr(image, "read"):
+        data = _read_open(image, limits)
+    else:  # None, NaN: what columns of paths have holes of
+        raise ImageError("no image", got=repr(image), expected=_KINDS)
     try:
         if _native.decodable_format(data):
             limits.check_header(data)
@@ -101,6 +118,66 @@ def native_source(image: ImageSource, limits: DecodeLimits) -> bytes | npt.NDArr
         return decode(data, limits=limits)
     except ImageError as error:
         raise named(error, image) from error
+
+
+_KINDS = "a path, an open binary file, encoded bytes, a PIL image, or [H, W, 3] uint8 RGB"
+
+
+def _pixels(image: Any) -> npt.NDArray[np.uint8]:
+    """An array of any library as `[H, W, 3]` uint8; what has to be guessed at is refused.
+
+    Raises:
+        ImageError: Floats, whose range nothing tells; channels first; no three channels; not in the host's memory.
+    """
+    try:
+        array = np.asarray(image)
+    except (TypeError, RuntimeError, ValueError) as error:  # on a GPU, or with a gradient
+        raise ImageError(
+            "the image cannot become a NumPy array",
+            got=str(error).splitlines()[0],
+            expected="[H, W, 3] uint8 in the host's memory",
+            hint="pass image.detach().cpu()",
+        ) from error
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
+        return array
+    hints = []
+    if array.dtype == np.uint8 and array.ndim == 1:
+        hints.append("encoded bytes: pass array.tobytes()")
+    elif array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (3, 4):
+        hints.append("channels first: transpose to [H, W, C], array.transpose(1, 2, 0) or tensor.permute(1, 2, 0)")
+    elif array.ndim == 2:
+        hints.append("grey: repeat it, np.stack([grey] * 3, axis=2)")
+    elif array.ndim == 3 and array.shape[2] == 4:
+        hints.append("drop alpha: array[:, :, :3]")
+    if array.dtype.kind == "f":
+        hints.append("floats have no range that is known: of 0 to 1, (array * 255).round().astype('uint8')")
+    raise ImageError(
+        "not an RGB image array: pass uint8 HWC",
+        got=f"{list(array.shape)} {array.dtype}",
+        expected="[H, W, 3] uint8",
+        hint="; ".join(hints) or "pass RGB pixels, or the encoded file's bytes",
+    )
+
+
+def _read_open(file: Any, limits: DecodeLimits) -> bytes:
+    name = source_name(file) or "the open file"
+    try:
+        data = file.read(limits.max_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read {name}", got=error, expected="a file that is open for reading") from error
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise ImageError(f"{name} is open as text", expected="a binary file", hint='open(path, "rb")')
+    if not data:
+        raise ImageError(f"{name} is empty, or read to its end", hint="rewind it: file.seek(0)")
+    limits.check_bytes(len(data))
+    return bytes(data)
+
+
+def source_name(image: object) -> str | None:
+    """An image's path, where it has one: its own, or that of an open file."""
+    if not isinstance(image, str | os.PathLike) and hasattr(image, "read"):
+        image = getattr(image, "name", None)
+    return os.fsdecode(image) if isinstance(image, str | os.PathLike) else None
 
 
 def _is_native(image: ImageSource) -> bool:
@@ -124,9 +201,10 @@ def _read(path: Path, limits: DecodeLimits) -> bytes:
 
 def named(error: ImageError, image: ImageSource) -> ImageError:
     """The error with the image's path in front, where it has one."""
-    if not isinstance(image, str | os.PathLike):
+    name = source_name(image)
+    if name is None or error.what.startswith(("cannot read", name)):
         return error
-    return ImageError(f"{os.fspath(image)}: {error.what}", got=error.got, expected=error.expected, hint=error.hint)
+    return ImageError(f"{name}: {error.what}", got=error.got, expected=error.expected, hint=error.hint)
 
 
 @functools.lru_cache(maxsize=16)

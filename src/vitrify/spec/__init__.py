@@ -1,6 +1,6 @@
 """`ModelSpec`, the golden vectors, and how both are found in a file."""
 
-from vitrify.spec.codec import encode
+from vitrify.spec.codec import Result, encode
 from vitrify.spec.gates import FP32_GATE, gate_for
 from vitrify.spec.golden import (
     GOLDEN_RECIPES,
@@ -50,6 +50,7 @@ __all__ = [
     "PrecisionSearch",
     "Preprocess",
     "ResizeRule",
+    "Result",
     "Source",
     "Task",
     "Verification",

@@ -26,6 +26,15 @@ def encode(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
+class Result:
+    """A dataclass that somebody is given as an answer."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Dicts, lists and JSON scalars, as `--json` prints them."""
+        encoded: dict[str, Any] = encode(self)
+        return encoded
+
+
 def decode(kind: type[T], data: Any, *, root: str = "spec") -> T:
     """Makes a `kind` from JSON values.
 

@@ -37,8 +37,8 @@ from vitrify.pixels import ImageSource, preprocess
 from vitrify.precision import graph_for_engine
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import runtimes_for
-from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision, Verification, golden_recipe_batch
-from vitrify.verify import require_passed, verify_artifact
+from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision, Result, Verification, golden_recipe_batch
+from vitrify.verification import require_passed, verify_artifact
 from vitrify.workflows.engine_race import Rival, batches_to_race, race
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ _MEASURED_IMAGES, _MEASURED_BATCH = 64, 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildResult:
+class BuildResult(Result):
     """What a build did.
 
     Attributes:

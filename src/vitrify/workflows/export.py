@@ -27,13 +27,14 @@ from vitrify.spec import (
     Check,
     ModelSpec,
     Precision,
+    Result,
     Source,
     Verification,
     gate_for,
     golden_recipe_batch,
     golden_vectors,
 )
-from vitrify.verify import (
+from vitrify.verification import (
     Answered,
     Candidate,
     Infer,
@@ -50,7 +51,7 @@ from vitrify.verify import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportResult:
+class ExportResult(Result):
     """What an export did.
 
     Attributes:

@@ -20,7 +20,7 @@ from vitrify.pixels import ImageSource
 from vitrify.precision import Recipe, Rewriter
 from vitrify.runtimes import RuntimeOptions, has_native_bf16, infer_logits, open_runtime, pick_runtime
 from vitrify.spec import Attempt, Check, ModelSpec, Precision, Verification, gate_for
-from vitrify.verify import (
+from vitrify.verification import (
     Answered,
     Candidate,
     Logits,

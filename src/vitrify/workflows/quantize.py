@@ -18,8 +18,8 @@ from vitrify.graphs import place_artifact
 from vitrify.pixels import ImageSource
 from vitrify.precision import Recipe, Rewriter
 from vitrify.progress import SILENT, Progress, in_words
-from vitrify.spec import ModelSpec, PrecisionSearch
-from vitrify.verify import class_columns
+from vitrify.spec import ModelSpec, PrecisionSearch, Result
+from vitrify.verification import class_columns
 from vitrify.workflows.budget import Budget
 from vitrify.workflows.crops import CROP_BYTES, Crops
 from vitrify.workflows.judging import Judge
@@ -59,7 +59,7 @@ class QuantizeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantizeResult:
+class QuantizeResult(Result):
     """What a search found.
 
     Attributes:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vitrify.bench import GPU_SETTLING_S, Turns, take_turns
+from vitrify.benchmark import GPU_SETTLING_S, Turns, take_turns
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import RuntimeOptions, open_runtime
 from vitrify.spec import Precision
-from vitrify.verify import infer_with
+from vitrify.verification import infer_with
 
 LEAST_ROUNDS = 11
 """So many at least, and 15 where time allows. The first quartile of 11 ratios is the third smallest: two files that are

@@ -24,7 +24,7 @@ from vitrify.datasets import (
 from vitrify.errors import DatasetError, MissingExtraError, OptionError, TrainingDivergedError
 from vitrify.files import atomic_write, locked_folder
 from vitrify.progress import SILENT, Progress
-from vitrify.spec import KwargValue
+from vitrify.spec import KwargValue, Result
 from vitrify.spec.codec import encode
 from vitrify.text import for_json, for_terminal
 from vitrify.training.config import TrainConfig
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainResult:
+class TrainResult(Result):
     """What a run gave.
 
     Attributes:

@@ -13,12 +13,12 @@ from vitrify.errors import EngineError, StorageError
 from vitrify.files import atomic_write
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
-from vitrify.spec import ENGINE_SUFFIXES, Precision, Verification
-from vitrify.verify import verify_artifact
+from vitrify.spec import ENGINE_SUFFIXES, Precision, Result, Verification
+from vitrify.verification import verify_artifact
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyResult:
+class VerifyResult(Result):
     """What a comparison gave.
 
     Attributes:

@@ -1,0 +1,47 @@
+"""Timings that can be compared: contenders take turns in one run."""
+
+from vitrify.benchmark.comparison import Comparison, RowChange, compare_reports
+from vitrify.benchmark.pictures import bench_picture
+from vitrify.benchmark.report import (
+    BENCH_FORMAT,
+    BenchReport,
+    LoadCost,
+    Machine,
+    Peaks,
+    Roofline,
+    Row,
+    Stages,
+    Timing,
+    read_report,
+    write_report,
+)
+from vitrify.benchmark.running import BenchConfig, bench
+from vitrify.benchmark.schema import report_schema
+from vitrify.benchmark.summing import roofline_of, timing_of
+from vitrify.benchmark.turns import GPU_SETTLING_S, Turns, take_turns
+
+__all__ = [
+    "BENCH_FORMAT",
+    "BenchConfig",
+    "BenchReport",
+    "Comparison",
+    "LoadCost",
+    "Machine",
+    "Peaks",
+    "Roofline",
+    "Row",
+    "RowChange",
+    "Stages",
+    "Timing",
+    "GPU_SETTLING_S",
+    "Turns",
+    "bench",
+    "bench_picture",
+    "compare_reports",
+    "read_report",
+    "report_schema",
+    "roofline_of",
+    "take_turns",
+    "timing_of",
+    "write_report",
+]
