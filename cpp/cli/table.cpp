@@ -31,8 +31,7 @@ std::size_t width_of(const std::string& text) {
 
 void Table::add(std::vector<std::string> row) {
   for (std::string& cell : row) {
-    std::replace_if(
-        cell.begin(), cell.end(), [](unsigned char letter) { return letter < ' ' || letter == 0x7F; }, '?');
+    std::replace_if(cell.begin(), cell.end(), [](unsigned char letter) { return letter < ' ' || letter == 0x7F; }, '?');
   }
   rows_.push_back(std::move(row));
 }

@@ -14,20 +14,128 @@ using Text = std::string_view;
 
 // ONNX's own operators on tensors that a classifier may consist of. None has a subgraph, none reads a file, none is
 // random. Sorted, for it is searched.
-constexpr std::array<Text, 122> kOperators{
-    "Abs", "Add", "And", "ArgMax", "ArgMin", "Attention", "AveragePool", "BatchNormalization", "Cast", "CastLike",
-    "Ceil", "Celu", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv", "ConvInteger", "ConvTranspose", "Cos",
-    "CumSum", "DepthToSpace", "DequantizeLinear", "Div", "DynamicQuantizeLinear", "Einsum", "Elu", "Equal", "Erf",
-    "Exp", "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "Gemm",
-    "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GridSample", "GroupNormalization",
-    "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LRN", "LayerNormalization", "LeakyRelu", "Less",
-    "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "LpPool", "MatMul", "MatMulInteger", "Max", "MaxPool",
-    "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "NonZero", "Not", "OneHot", "Or", "PRelu", "Pad", "Pow",
-    "QLinearConv", "QLinearMatMul", "QuantizeLinear", "RMSNormalization", "Range", "Reciprocal", "ReduceL1", "ReduceL2",
-    "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu",
-    "Reshape", "Resize", "RotaryEmbedding", "Round", "ScatterElements", "ScatterND", "Selu", "Shape", "Sigmoid",
-    "Sign", "Sin", "Size", "Slice", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze",
-    "Sub", "Sum", "Swish", "Tan", "Tanh", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where"};
+constexpr std::array<Text, 122> kOperators{"Abs",
+                                           "Add",
+                                           "And",
+                                           "ArgMax",
+                                           "ArgMin",
+                                           "Attention",
+                                           "AveragePool",
+                                           "BatchNormalization",
+                                           "Cast",
+                                           "CastLike",
+                                           "Ceil",
+                                           "Celu",
+                                           "Clip",
+                                           "Concat",
+                                           "Constant",
+                                           "ConstantOfShape",
+                                           "Conv",
+                                           "ConvInteger",
+                                           "ConvTranspose",
+                                           "Cos",
+                                           "CumSum",
+                                           "DepthToSpace",
+                                           "DequantizeLinear",
+                                           "Div",
+                                           "DynamicQuantizeLinear",
+                                           "Einsum",
+                                           "Elu",
+                                           "Equal",
+                                           "Erf",
+                                           "Exp",
+                                           "Expand",
+                                           "EyeLike",
+                                           "Flatten",
+                                           "Floor",
+                                           "Gather",
+                                           "GatherElements",
+                                           "GatherND",
+                                           "Gelu",
+                                           "Gemm",
+                                           "GlobalAveragePool",
+                                           "GlobalMaxPool",
+                                           "Greater",
+                                           "GreaterOrEqual",
+                                           "GridSample",
+                                           "GroupNormalization",
+                                           "HardSigmoid",
+                                           "HardSwish",
+                                           "Identity",
+                                           "InstanceNormalization",
+                                           "LRN",
+                                           "LayerNormalization",
+                                           "LeakyRelu",
+                                           "Less",
+                                           "LessOrEqual",
+                                           "Log",
+                                           "LogSoftmax",
+                                           "LpNormalization",
+                                           "LpPool",
+                                           "MatMul",
+                                           "MatMulInteger",
+                                           "Max",
+                                           "MaxPool",
+                                           "Mean",
+                                           "Min",
+                                           "Mish",
+                                           "Mod",
+                                           "Mul",
+                                           "Neg",
+                                           "NonZero",
+                                           "Not",
+                                           "OneHot",
+                                           "Or",
+                                           "PRelu",
+                                           "Pad",
+                                           "Pow",
+                                           "QLinearConv",
+                                           "QLinearMatMul",
+                                           "QuantizeLinear",
+                                           "RMSNormalization",
+                                           "Range",
+                                           "Reciprocal",
+                                           "ReduceL1",
+                                           "ReduceL2",
+                                           "ReduceLogSumExp",
+                                           "ReduceMax",
+                                           "ReduceMean",
+                                           "ReduceMin",
+                                           "ReduceProd",
+                                           "ReduceSum",
+                                           "ReduceSumSquare",
+                                           "Relu",
+                                           "Reshape",
+                                           "Resize",
+                                           "RotaryEmbedding",
+                                           "Round",
+                                           "ScatterElements",
+                                           "ScatterND",
+                                           "Selu",
+                                           "Shape",
+                                           "Sigmoid",
+                                           "Sign",
+                                           "Sin",
+                                           "Size",
+                                           "Slice",
+                                           "Softmax",
+                                           "Softplus",
+                                           "Softsign",
+                                           "SpaceToDepth",
+                                           "Split",
+                                           "Sqrt",
+                                           "Squeeze",
+                                           "Sub",
+                                           "Sum",
+                                           "Swish",
+                                           "Tan",
+                                           "Tanh",
+                                           "Tile",
+                                           "TopK",
+                                           "Transpose",
+                                           "Trilu",
+                                           "Unsqueeze",
+                                           "Where"};
 
 struct Fault {
   OnnxFault what;
@@ -133,8 +241,8 @@ Text name(const Field& field) {
 
 // TensorProto's element types by their number, in bits; 0 for strings and what is not known.
 std::uint64_t bits_of(std::uint64_t type) {
-  constexpr std::array<std::uint8_t, 25> bits{0,  32, 8,  8, 16, 16, 32, 64, 0, 8, 16, 64, 32,
-                                              64, 64, 128, 16, 8, 8,  8,  8,  4, 4, 4,  8};
+  constexpr std::array<std::uint8_t, 25> bits{0,  32, 8,   8,  16, 16, 32, 64, 0, 8, 16, 64, 32,
+                                              64, 64, 128, 16, 8,  8,  8,  8,  4, 4, 4,  8};
   return type < bits.size() ? bits[static_cast<std::size_t>(type)] : 0;
 }
 
@@ -172,7 +280,11 @@ class Tensor {
       case 2:
         type_ = field.value;
         break;
-      case 4: case 5: case 7: case 10: case 11:  // float, int32, int64, double, uint64 data
+      case 4:
+      case 5:
+      case 7:
+      case 10:
+      case 11:  // float, int32, int64, double, uint64 data
         typed_ = true;
         data_ += field.wire == 0 ? 1 : field.payload.size();
         break;
@@ -182,7 +294,8 @@ class Tensor {
       case 9:
         data_ += payload(field).size();
         break;
-      case 12: case 16:  // documentation, metadata
+      case 12:
+      case 16:  // documentation, metadata
         break;
       case 13:
         refuse("a tensor whose data is outside the file", "all weights inside the file");
@@ -219,12 +332,21 @@ void check_attribute(Text bytes) {
       case 1:
         name(field);
         break;
-      case 5: case 10:
+      case 5:
+      case 10:
         Tensor(payload(field));
         break;
-      case 2: case 3: case 4: case 7: case 8: case 9: case 13: case 20:  // numbers, strings, documentation, kind
+      case 2:
+      case 3:
+      case 4:
+      case 7:
+      case 8:
+      case 9:
+      case 13:
+      case 20:  // numbers, strings, documentation, kind
         break;
-      case 6: case 11:
+      case 6:
+      case 11:
         refuse("a graph inside a graph", "one flat graph, without control flow");
       default:
         refuse("field " + std::to_string(field.number) + " of an attribute", "numbers, strings and dense tensors");
@@ -237,7 +359,9 @@ void check_node(Text bytes) {
   Text kind;
   for (Field field; message.next(field);) {
     switch (field.number) {
-      case 1: case 2: case 3:
+      case 1:
+      case 2:
+      case 3:
         name(field);
         break;
       case 4:
@@ -246,7 +370,8 @@ void check_node(Text bytes) {
       case 5:
         check_attribute(payload(field));
         break;
-      case 6: case 9:  // documentation, metadata
+      case 6:
+      case 9:  // documentation, metadata
         break;
       case 7:
         if (const Text domain = name(field); !domain.empty() && domain != "ai.onnx") {
@@ -285,7 +410,13 @@ void check_graph(Text bytes) {
         }
         Tensor(payload(field));
         break;
-      case 2: case 10: case 11: case 12: case 13: case 14: case 16:  // names, values, documentation
+      case 2:
+      case 10:
+      case 11:
+      case 12:
+      case 13:
+      case 14:
+      case 16:  // names, values, documentation
         break;
       default:
         refuse("field " + std::to_string(field.number) + " of a graph", "nodes and dense initializers");
@@ -313,7 +444,13 @@ void check_model(Text bytes) {
         break;
       case 25:
         refuse("a function", "nodes alone, without functions");
-      case 1: case 2: case 3: case 4: case 5: case 6: case 8:  // versions, producer, documentation, operator sets
+      case 1:
+      case 2:
+      case 3:
+      case 4:
+      case 5:
+      case 6:
+      case 8:  // versions, producer, documentation, operator sets
         break;
       default:
         refuse("field " + std::to_string(field.number) + " of a model", "a graph with metadata");

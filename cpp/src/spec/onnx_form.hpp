@@ -12,10 +12,10 @@
 
 namespace vitrify::spec {
 
-constexpr std::size_t kMostNodes = 8192;           // ViT-g has 1,400; OpenVINO takes seconds for 5,000
-constexpr std::size_t kMostTensors = 16384;        // initializers
-constexpr std::size_t kMostNameBytes = 4096;       // of a tensor, a node, an attribute
-constexpr std::size_t kMostAxes = 8;               // of a tensor
+constexpr std::size_t kMostNodes = 8192;      // ViT-g has 1,400; OpenVINO takes seconds for 5,000
+constexpr std::size_t kMostTensors = 16384;   // initializers
+constexpr std::size_t kMostNameBytes = 4096;  // of a tensor, a node, an attribute
+constexpr std::size_t kMostAxes = 8;          // of a tensor
 constexpr std::size_t kMostMetadataBytes = 64u << 20;
 
 struct OnnxFault {
