@@ -119,6 +119,10 @@ int run(int count, char** arguments) {
         precision.c_str(), batch, ms, batch / ms * 1e3, network.piece_of(batch, false), std::sqrt(difference / size),
         static_cast<double>(agree) / batch, opened, tuned);
     std::fflush(stdout);
+    for (const ProductShape& shape : network.products().started()) {
+      std::fprintf(stderr, "  %6d x %4d x %6d by %4d  %8.2f us\n", shape.images, shape.rows, shape.inputs,
+                   shape.outputs, static_cast<double>(network.products().microseconds(shape)));
+    }
   }
   return 0;
 }

@@ -257,15 +257,39 @@ cudaError_t start(const AttentionShape& shape, const __half* qkv, Out* out, cons
                       shape.tokens, shape.heads);
 }
 
+// The largest number of keys that attention_warpgroup.cu holds at once.
+constexpr int kWarpgroupTokens = 208;
+
+bool on_hopper() {
+  static const bool hopper = [] {
+    int device = 0;
+    int major = 0;
+    int minor = 0;
+    return cudaGetDevice(&device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess && major == 9 &&
+           minor == 0;
+  }();
+  return hopper;
+}
+
 template <int kHead, typename Out>
 cudaError_t by_size(const AttentionShape& shape, const __half* qkv, Out* out, const float* scale, int variant,
                     cudaStream_t stream) {
   const int tiles = (shape.tokens + 15) / 16;
-  if (variant == 1) {  // few images: a block a pair of tiles, so that every multiprocessor has work
+  if (kHead == 64 && variant < 2 && shape.tokens <= kWarpgroupTokens && on_hopper()) {
+    return launch_attention_warpgroup(shape, qkv, out, scale, sizeof(Out) == 1,
+                                      variant == 1 ? (shape.tokens + 63) / 64 : 1, stream);
+  }
+  if (variant % 20 == 1) {  // few images: a block a pair of tiles, so that every multiprocessor has work
     return start<kHead, 1, 2, 64, 2>(shape, qkv, out, scale, (tiles + 1) / 2, stream);
   }
   if constexpr (kHead == 64) {  // the others are tried in the device test
     switch (variant) {
+      case 10:
+        return launch_attention_warpgroup(shape, qkv, out, scale, sizeof(Out) == 1, 1, stream);
+      case 11:
+        return launch_attention_warpgroup(shape, qkv, out, scale, sizeof(Out) == 1, (shape.tokens + 63) / 64, stream);
       case 2:
         return start<kHead, 2, 7, 32, 2>(shape, qkv, out, scale, 1, stream);
       case 3:

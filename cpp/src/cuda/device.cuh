@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "ahead.hpp"
+
 namespace vitrify::cuda {
 
 inline constexpr int kWarp = 32;
@@ -61,6 +63,22 @@ __device__ inline void release_next() {
 __device__ inline void wait_for_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// Each block asks for its part, before it waits for anything.
+__device__ inline void fetch_ahead(const Ahead& ahead) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  constexpr unsigned kPart = 4096;
+  const std::size_t blocks = static_cast<std::size_t>(gridDim.x) * gridDim.y * gridDim.z;
+  const std::size_t block = (static_cast<std::size_t>(blockIdx.z) * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+  for (std::size_t at = (block + threadIdx.x * blocks) * kPart; at < ahead.bytes; at += blocks * blockDim.x * kPart) {
+    const std::size_t rest = ahead.bytes - at;
+    const unsigned bytes = rest < kPart ? static_cast<unsigned>(rest) : kPart;
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(static_cast<const char*>(ahead.begin) + at),
+                 "r"(bytes)
+                 : "memory");
+  }
 #endif
 }
 

@@ -18,7 +18,8 @@ constexpr int kWarps = 4;
 template <int kVectors, typename Out>
 __global__ void __launch_bounds__(kWarps* kWarp)
     normalise(const __half* __restrict__ x, const float* __restrict__ constant, Out* __restrict__ y,
-              const float* __restrict__ scale, float epsilon, int rows, int width, std::int64_t x_stride) {
+              const float* __restrict__ scale, float epsilon, int rows, int width, std::int64_t x_stride, const Ahead ahead) {
+  fetch_ahead(ahead);
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int first = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarp;
   float added[kVectors][8];
@@ -88,7 +89,7 @@ cudaError_t start(const NormShape& shape, const __half* x, const float* constant
   const int blocks = (shape.rows + kWarps - 1) / kWarps;
   const int most = 132 * 8;
   return launch_after(normalise<kVectors, Out>, dim3(blocks < most ? blocks : most), kWarps * kWarp, 0, stream, x,
-                      constant, y, scale, shape.epsilon, shape.rows, shape.width, shape.x_stride);
+                      constant, y, scale, shape.epsilon, shape.rows, shape.width, shape.x_stride, shape.ahead);
 }
 
 template <typename Out>

@@ -11,10 +11,10 @@
 namespace vitrify::cuda {
 namespace {
 
-constexpr int kTokenThreads = 128;
+constexpr int kTokenThreads = 256;
 constexpr int kTokenWarps = kTokenThreads / kWarp;
 
-// A block takes one head of one image: a thread a key for the scores, then a warp a quarter of the keys, a lane a
+// A block takes one head of one image: a thread a key for the scores, then a warp an eighth of the keys, a lane a
 // pair of columns, for the weighted sum.
 __global__ void __launch_bounds__(kTokenThreads)
     token_attention(const __half* __restrict__ q, const __half* __restrict__ kv, __half* __restrict__ out, int tokens,
@@ -147,7 +147,7 @@ __global__ void magnitude(const __half* __restrict__ x, std::int64_t count, floa
 cudaError_t launch_token_attention(const AttentionShape& shape, const __half* q, const __half* kv, __half* out,
                                    cudaStream_t stream) {
   const std::size_t bytes = sizeof(float) * static_cast<std::size_t>(shape.tokens + kTokenWarps * shape.head);
-  if (shape.head > kTokenThreads || shape.head % 8 != 0 || bytes > 48 << 10) {
+  if (shape.head > 128 || shape.head % 8 != 0 || bytes > 48 << 10) {
     return cudaErrorInvalidValue;
   }
   return launch_after(token_attention, dim3(shape.heads, shape.images), kTokenThreads, bytes, stream, q, kv, out,

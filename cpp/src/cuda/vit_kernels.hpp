@@ -1,4 +1,4 @@
-// Starts the network's own kernels on a stream. Device pointers everywhere; rows are contiguous.
+// Starts the network's own kernels on a stream. Device pointers everywhere; rows are contiguous. `ahead` is optional.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <utility>
+
+#include "ahead.hpp"
 
 namespace vitrify::cuda {
 
@@ -46,6 +48,7 @@ struct NormShape {
   int width;  // a multiple of 8, 2048 at most
   std::int64_t x_stride;
   float epsilon;
+  Ahead ahead{};
 };
 inline constexpr int kWidestNorm = 2048;
 cudaError_t launch_normalise(const NormShape& shape, const __half* x, const float* constant, void* y,
@@ -56,6 +59,7 @@ struct AttentionShape {
   int tokens;
   int heads;
   int head;  // width of one
+  Ahead ahead{};
 };
 // Whether keys and values of such a head find room in a multiprocessor.
 [[nodiscard]] bool attention_fits(int head, int tokens);
@@ -63,6 +67,10 @@ struct AttentionShape {
 // e4m3. `variant` 0 is for many images, 1 for few.
 cudaError_t launch_attention(const AttentionShape& shape, const __half* qkv, void* out, const float* scale, bool e4m3,
                              int variant, cudaStream_t stream);
+
+// The same for heads of 64 on Hopper, a head's queries dealt out to `splits` blocks.
+cudaError_t launch_attention_warpgroup(const AttentionShape& shape, const __half* qkv, void* out, const float* scale,
+                                       bool e4m3, int splits, cudaStream_t stream);
 
 // The attention of one query an image: q is [images, heads * head], kv [images, tokens, 2, heads, head], out
 // [images, heads * head].

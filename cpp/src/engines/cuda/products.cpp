@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t kWorkspace = std::size_t{64} << 20;
 constexpr int kCandidates = 32;
+constexpr float kNearlyAsFast = 1.25F;
 
 cudaDataType type_of(Number number) {
   switch (number) {
@@ -160,7 +161,8 @@ class Products::Call {
                        cudaStream_t stream) const {
     const float one = 1;
     const float beta = shape_->adds ? 1 : 0;
-    const void* c = shape_->adds ? operands.c : d;
+    // Where nothing is added, c is never read; it must not be d where their types differ.
+    const void* c = shape_->adds ? operands.c : shape_->result == Number::e4m3 ? operands.x : d;
     return library_->matmul(handle_, operation_, &one, operands.weight, layouts_[0], operands.x, layouts_[1], &beta, c,
                             layouts_[2], d, layouts_[3], &algorithm, workspace_, kWorkspace, stream);
   }
@@ -207,7 +209,7 @@ std::string Products::version() const {
 
 float Products::microseconds(const ProductShape& shape) const {
   const auto found = chosen_.find(shape);
-  return found == chosen_.end() ? 0 : found->second.microseconds;
+  return found == chosen_.end() ? 0 : found->second.found[found->second.used].microseconds;
 }
 
 void Products::run(const ProductShape& shape, const ProductOperands& operands, cudaStream_t stream) {
@@ -215,12 +217,13 @@ void Products::run(const ProductShape& shape, const ProductOperands& operands, c
   auto found = chosen_.find(shape);
   if (found == chosen_.end()) {
     check(cudaStreamSynchronize(stream), "the GPU failed before a product");
-    found = chosen_.emplace(shape, choose(call, shape, operands)).first;
+    found = chosen_.emplace(shape, timed(call, shape, operands)).first;
   }
-  require(call.start(operands, operands.d, found->second.algorithm, stream), shape);
+  started_.insert(shape);
+  require(call.start(operands, operands.d, found->second.found[found->second.used].algorithm, stream), shape);
 }
 
-Products::Chosen Products::choose(Call& call, const ProductShape& shape, const ProductOperands& operands) {
+Products::Chosen Products::timed(Call& call, const ProductShape& shape, const ProductOperands& operands) {
   std::array<cublasLtMatmulHeuristicResult_t, kCandidates> found{};
   const int count = call.candidates(found);
   const auto rows = static_cast<std::size_t>(shape.rows) + 1;
@@ -235,7 +238,7 @@ Products::Chosen Products::choose(Call& call, const ProductShape& shape, const P
   const Stream stream = create_stream();
   const Event begin = create_event(cudaEventDefault);
   const Event end = create_event(cudaEventDefault);
-  Chosen best{found[0].algo, 0};
+  Chosen chosen;
   for (int i = 0; i < count; ++i) {
     // Within a recorded graph, where the host's cost of a launch does not count: as they will run.
     constexpr int repeats = 10;
@@ -268,15 +271,18 @@ Products::Chosen Products::choose(Call& call, const ProductShape& shape, const P
         fastest = milliseconds;
       }
     }
-    const float microseconds = fastest * 1e3F / repeats;
-    if (best.microseconds == 0 || microseconds < best.microseconds) {
-      best = {found[static_cast<std::size_t>(i)].algo, microseconds};
-    }
+    chosen.found.push_back({found[static_cast<std::size_t>(i)].algo, fastest * 1e3F / repeats});
   }
-  if (best.microseconds == 0) {
+  if (chosen.found.empty()) {
     require(CUBLAS_STATUS_NOT_SUPPORTED, shape);
   }
-  return best;
+  std::sort(chosen.found.begin(), chosen.found.end(),
+            [](const Timed& one, const Timed& two) { return one.microseconds < two.microseconds; });
+  const auto slow = std::find_if(chosen.found.begin(), chosen.found.end(), [&](const Timed& one) {
+    return one.microseconds > kNearlyAsFast * chosen.found.front().microseconds;
+  });
+  chosen.found.erase(slow, chosen.found.end());
+  return chosen;
 }
 
 }  // namespace vitrify::engines

@@ -9,8 +9,10 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "../cuda_memory.hpp"
 
@@ -68,6 +70,14 @@ class Products {
   // new shape.
   void run(const ProductShape& shape, const ProductOperands& operands, cudaStream_t stream);
 
+  // Algorithms of a shape that were nearly as fast as the best alone, and which of them is used.
+  [[nodiscard]] std::size_t choices(const ProductShape& shape) const { return chosen_.at(shape).found.size(); }
+  [[nodiscard]] std::size_t choice(const ProductShape& shape) const { return chosen_.at(shape).used; }
+  void choose(const ProductShape& shape, std::size_t choice) { chosen_.at(shape).used = choice; }
+  // The shapes since they were forgotten.
+  [[nodiscard]] std::vector<ProductShape> started() const { return {started_.begin(), started_.end()}; }
+  void forget_started() { started_.clear(); }
+
   // Such as "13.1.1".
   [[nodiscard]] std::string version() const;
   // Microseconds of the best algorithm, alone and repeated; 0 for a shape that was not timed.
@@ -75,13 +85,17 @@ class Products {
 
  private:
   struct Library;
-  struct Chosen {
+  struct Timed {
     cublasLtMatmulAlgo_t algorithm;
     float microseconds;
   };
+  struct Chosen {
+    std::vector<Timed> found;  // the fastest first
+    std::size_t used = 0;
+  };
 
   class Call;
-  Chosen choose(Call& call, const ProductShape& shape, const ProductOperands& operands);
+  Chosen timed(Call& call, const ProductShape& shape, const ProductOperands& operands);
 
   std::unique_ptr<Library> library_;
   cublasLtHandle_t handle_ = nullptr;
@@ -89,6 +103,7 @@ class Products {
   DeviceMemory spare_;  // takes what timing writes
   std::size_t spare_bytes_ = 0;
   std::map<ProductShape, Chosen> chosen_;
+  std::set<ProductShape> started_;
 };
 
 }  // namespace vitrify::engines
