@@ -115,7 +115,29 @@ double relative_error(const std::vector<float>& got, const std::vector<double>& 
 
 double bound(bool e4m3) { return e4m3 ? 0.04 : 2e-3; }  // e4m3 keeps four bits of a value
 
-void test_attention(const AttentionShape& shape, int variant, float spread) {
+// Either kernel, whole or spread.
+struct Way {
+  bool warpgroups;
+  Attention way;
+};
+
+cudaError_t attend(const Way& way, const AttentionShape& shape, const __half* qkv, void* out, const float* scale,
+                   bool e4m3, cudaStream_t stream) {
+  return (way.warpgroups ? launch_attention_warpgroup : launch_attention)(shape, qkv, out, scale, e4m3, way.way, stream);
+}
+
+std::string named(const Way& way) {
+  return std::string(way.warpgroups ? "by warpgroups" : "general") + (way.way == Attention::spread ? ", spread" : "");
+}
+
+const std::vector<Way>& ways(const AttentionShape& shape) {
+  static const std::vector<Way> general{{false, Attention::whole}, {false, Attention::spread}};
+  static const std::vector<Way> all{{false, Attention::whole}, {false, Attention::spread}, {true, Attention::whole},
+                                    {true, Attention::spread}};
+  return attention_by_warpgroups({1, 1, 1, shape.head}) ? all : general;
+}
+
+void test_attention(const AttentionShape& shape, const Way& variant, float spread) {
   const auto tokens = static_cast<std::size_t>(shape.tokens);
   const auto head = static_cast<std::size_t>(shape.head);
   const std::size_t width = static_cast<std::size_t>(shape.heads) * head;
@@ -152,10 +174,10 @@ void test_attention(const AttentionShape& shape, int variant, float spread) {
     const float scale = 20 / spread;  // so that nothing is cut off
     const Floats factor({scale});
     const Poisoned out(rows * width);
-    require(launch_attention(shape, qkv.device, out.device, e4m3 ? factor.device : nullptr, e4m3, variant, nullptr));
+    require(attend(variant, shape, qkv.device, out.device, e4m3 ? factor.device : nullptr, e4m3, nullptr));
     const double error = relative_error(out.read(e4m3), expected, e4m3 ? scale : 1);
     CHECK(error < bound(e4m3), "attention of " + std::to_string(shape.tokens) + " tokens, heads of " +
-                                   std::to_string(shape.head) + ", variant " + std::to_string(variant) + ": " +
+                                   std::to_string(shape.head) + ", " + named(variant) + ": " +
                                    std::to_string(error));
   }
 }
@@ -336,21 +358,17 @@ void time_all(int images) {
   const std::vector<float> zeros(768);
   const Floats constant(zeros);
   const std::string batch = " batch " + std::to_string(images);
-  for (const int variant : {10, 11, 20, 21}) {
-    for (const bool e4m3 : {false, true}) {
-      const double us = time([&](cudaStream_t stream) {
-        return launch_attention(shape, qkv.device, out.device, scale.device, e4m3, variant, stream);
-      });
-      report("attention " + std::to_string(variant) + (e4m3 ? " e4m3" : " fp16") + batch, us,
-             static_cast<double>(rows) * 768 * (6 + (e4m3 ? 1 : 2)), 4.0 * 197 * 197 * 768 * images);
+  for (const AttentionShape& one : {shape, AttentionShape{images, 257, 6, 64}}) {
+    for (const Way& way : ways(one)) {
+      for (const bool e4m3 : {false, true}) {
+        const double us = time([&](cudaStream_t stream) {
+          return attend(way, one, qkv.device, out.device, scale.device, e4m3, stream);
+        });
+        const double values = static_cast<double>(images) * one.tokens * one.heads * one.head;
+        report("attention " + named(way) + ", " + std::to_string(one.tokens) + (e4m3 ? ", e4m3," : ", fp16,") + batch,
+               us, values * (e4m3 ? 7 : 8), 4 * values * one.tokens);
+      }
     }
-  }
-  for (const int variant : {10, 20}) {
-    const double us = time([&](cudaStream_t stream) {
-      return launch_attention({images, 257, 6, 64}, qkv.device, out.device, scale.device, false, variant, stream);
-    });
-    report("257 tokens, 6 heads, attention " + std::to_string(variant) + batch, us, images * 257.0 * 384 * 8,
-           4.0 * 257 * 257 * 384 * images);
   }
   for (const bool e4m3 : {false, true}) {
     const double us = time([&](cudaStream_t stream) {
@@ -390,27 +408,24 @@ int main(int count, char** arguments) {
     std::fprintf(stderr, "no GPU\n");
     return 77;
   }
-  for (const int variant : {0, 1, 2, 4, 5, 10, 11, 20, 21}) {
-    test_attention({2, 197, 2, 64}, variant, 0.7F);
-  }
-  for (const int variant : {10, 11}) {
-    test_attention({1, 17, 2, 64}, variant, 1);
-    test_attention({1, 208, 1, 64}, variant, 1);
-    test_attention({1, 209, 1, 64}, variant, 1);
-    test_attention({1, 577, 1, 64}, variant, 1);
-  }
-  for (const int variant : {0, 1, 10, 11, 20, 21}) {
-    test_attention({2, 261, 2, 64}, variant, 1);
-    test_attention({1, 64, 1, 64}, variant, 4);  // scores far apart
-  }
-  for (const int variant : {20, 21}) {
-    test_attention({1, 17, 2, 32}, variant, 1);
-    test_attention({1, 100, 1, 48}, variant, 1);
-    test_attention({1, 65, 1, 80}, variant, 1);
-    test_attention({1, 50, 1, 96}, variant, 1);
-    test_attention({1, 197, 1, 128}, variant, 1);
-    if (!small) {
-      test_attention({1, 577, 2, 64}, variant, 1);
+  for (const AttentionShape& shape : std::vector<AttentionShape>{{2, 197, 2, 64},
+                                                                 {1, 17, 2, 64},
+                                                                 {1, 208, 1, 64},
+                                                                 {1, 209, 1, 64},
+                                                                 {2, 261, 2, 64},
+                                                                 {1, 577, 1, 64},
+                                                                 {1, 17, 2, 32},
+                                                                 {1, 100, 1, 48},
+                                                                 {1, 65, 1, 80},
+                                                                 {1, 50, 1, 96},
+                                                                 {1, 197, 1, 128}}) {
+    for (const Way& way : ways(shape)) {
+      if (shape.tokens < 500 || !small) {
+        test_attention(shape, way, 0.8F);
+      }
+      if (shape.tokens < 64) {
+        test_attention(shape, way, 4);  // scores far apart
+      }
     }
   }
   test_token_attention({2, 197, 3, 64});

@@ -5,6 +5,9 @@
 // multiprocessor, so that one's exponentials run beside another's products. 208 keys at a time, all of a ViT's 197 at
 // 224 pixels and patches of 16, have their scores in registers.
 //
+// On an H100, 197 tokens, 12 heads, batch 256: 151 us, 2.05 TB/s of 3.0 that a copy reaches (68%), 202 TFLOP/s of useful
+// products (26% of a large product's 790); 146 us into e4m3. At batch 64 46 us, at 1 and spread 4.2 us.
+//
 // cpp/tests/test_cuda_network_device.cu compares the GPU with float64.
 #include <cmath>
 
@@ -38,9 +41,8 @@ __host__ __device__ constexpr int rows_in_memory(bool once, int tokens) {
 template <bool kOnce, typename Out>
 __global__ void __launch_bounds__(kThreads, kOnce ? 3 : 2)
     attention_warpgroup(const __half* __restrict__ qkv, Out* __restrict__ out, const float* __restrict__ scale,
-                        int tokens, int heads, const Ahead ahead) {
+                        int tokens, int heads) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  fetch_ahead(ahead);
   extern __shared__ __align__(1024) unsigned char shared[];
   const int padded = rows_in_memory(kOnce, tokens);
   unsigned char* keys = shared;
@@ -51,7 +53,6 @@ __global__ void __launch_bounds__(kThreads, kOnce ? 3 : 2)
   auto* staged = reinterpret_cast<Out*>(values + padded * kRowBytes) + warp * 16 * (kHead + kPad<Out>);
   const int row_stride = 3 * heads * kHead;
   const __half* base = qkv + static_cast<std::int64_t>(blockIdx.y) * tokens * row_stride + blockIdx.x * kHead;
-  wait_for_previous();
 
   const int piece = thread % 8;
   for (int row = thread / 8; row < padded; row += kThreads / 8) {
@@ -89,7 +90,6 @@ __global__ void __launch_bounds__(kThreads, kOnce ? 3 : 2)
   wait_for_copies();
   show_to_tensor_cores();
   __syncthreads();
-  release_next();
 
   const std::uint64_t key_rows = swizzled_rows(keys);
   const std::uint64_t value_rows = swizzled_rows(values);
@@ -229,17 +229,18 @@ cudaError_t start(const AttentionShape& shape, const __half* qkv, Out* out, cons
   const cudaError_t status =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
   return status != cudaSuccess ? status
-                               : launch_after(kernel, dim3(shape.heads, shape.images, splits), kThreads, bytes, stream,
-                                              qkv, out, scale, shape.tokens, shape.heads, shape.ahead);
+                               : started(kernel, dim3(shape.heads, shape.images, splits), kThreads, bytes, stream,
+                                              qkv, out, scale, shape.tokens, shape.heads);
 }
 
 }  // namespace
 
 cudaError_t launch_attention_warpgroup(const AttentionShape& shape, const __half* qkv, void* out, const float* scale,
-                                       bool e4m3, int splits, cudaStream_t stream) {
+                                       bool e4m3, Attention way, cudaStream_t stream) {
   if (shape.head != kHead) {
     return cudaErrorInvalidValue;
   }
+  const int splits = way == Attention::spread ? (shape.tokens + 63) / 64 : 1;
   const bool once = shape.tokens <= kChunk;
   if (e4m3) {
     auto* to = static_cast<__nv_fp8_e4m3*>(out);

@@ -4,11 +4,19 @@
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
+#include <cstddef>
 #include <cstdint>
 
-#include "ahead.hpp"
-
 namespace vitrify::cuda {
+
+// Starts a kernel on a stream. Starting one before the other has ended (programmatic dependent launch) was tried, and
+// fetching the next product's weights into the cache beside it: between cuBLASLt's kernels either is a little slower.
+template <typename... Parameters, typename... Arguments>
+cudaError_t started(void (*kernel)(Parameters...), dim3 blocks, unsigned threads, std::size_t shared,
+                    cudaStream_t stream, Arguments... arguments) {
+  kernel<<<blocks, threads, shared, stream>>>(static_cast<Parameters>(arguments)...);
+  return cudaGetLastError();
+}
 
 inline constexpr int kWarp = 32;
 
@@ -51,35 +59,6 @@ __device__ inline float warp_max(float value) {
     value = fmaxf(value, __shfl_xor_sync(~0U, value, step));
   }
   return value;
-}
-
-// Lets the next kernel of the graph begin its own set-up, and waits for what the kernel before has written. Both do
-// nothing in a kernel that was not launched for it.
-__device__ inline void release_next() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-__device__ inline void wait_for_previous() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
-// Each block asks for its part, before it waits for anything.
-__device__ inline void fetch_ahead(const Ahead& ahead) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  constexpr unsigned kPart = 4096;
-  const std::size_t blocks = static_cast<std::size_t>(gridDim.x) * gridDim.y * gridDim.z;
-  const std::size_t block = (static_cast<std::size_t>(blockIdx.z) * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
-  for (std::size_t at = (block + threadIdx.x * blocks) * kPart; at < ahead.bytes; at += blocks * blockDim.x * kPart) {
-    const std::size_t rest = ahead.bytes - at;
-    const unsigned bytes = rest < kPart ? static_cast<unsigned>(rest) : kPart;
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(static_cast<const char*>(ahead.begin) + at),
-                 "r"(bytes)
-                 : "memory");
-  }
-#endif
 }
 
 __device__ inline void copy_async(void* shared, const void* global) {

@@ -4,8 +4,9 @@
 // is added: the biases of all projections so far, which nobody added to the rows. A warp takes a row, whose values stay
 // in registers between the two sums, and then the next one.
 //
-// cpp/tests/test_cuda_network.cpp does the same steps on the CPU, cpp/tests/test_cuda_network_device.cu compares the
-// GPU with float64.
+// On an H100, rows of 768, batch 256 of 197: 2.60 TB/s of 3.0 that a copy reaches (87%), into e4m3 2.64 (88%).
+//
+// cpp/tests/test_cuda_network_device.cu compares the GPU with float64; cpp/tests/vit_reference.hpp is the CPU's.
 #include "device.cuh"
 #include "vit_kernels.hpp"
 
@@ -18,8 +19,7 @@ constexpr int kWarps = 4;
 template <int kVectors, typename Out>
 __global__ void __launch_bounds__(kWarps* kWarp)
     normalise(const __half* __restrict__ x, const float* __restrict__ constant, Out* __restrict__ y,
-              const float* __restrict__ scale, float epsilon, int rows, int width, std::int64_t x_stride, const Ahead ahead) {
-  fetch_ahead(ahead);
+              const float* __restrict__ scale, float epsilon, int rows, int width, std::int64_t x_stride) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int first = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / kWarp;
   float added[kVectors][8];
@@ -33,8 +33,6 @@ __global__ void __launch_bounds__(kWarps* kWarp)
   }
   const float factor = scale != nullptr ? *scale : 1.0F;
   const float share = 1.0F / static_cast<float>(width);
-  wait_for_previous();
-  release_next();
   for (int row = first; row < rows; row += static_cast<int>(gridDim.x) * kWarps) {
     uint4 read[kVectors];
 #pragma unroll
@@ -88,8 +86,8 @@ cudaError_t start(const NormShape& shape, const __half* x, const float* constant
   // Rows enough for each warp to be worth its constants, blocks enough for each multiprocessor.
   const int blocks = (shape.rows + kWarps - 1) / kWarps;
   const int most = 132 * 8;
-  return launch_after(normalise<kVectors, Out>, dim3(blocks < most ? blocks : most), kWarps * kWarp, 0, stream, x,
-                      constant, y, scale, shape.epsilon, shape.rows, shape.width, shape.x_stride, shape.ahead);
+  return started(normalise<kVectors, Out>, dim3(blocks < most ? blocks : most), kWarps * kWarp, 0, stream, x,
+                      constant, y, scale, shape.epsilon, shape.rows, shape.width, shape.x_stride);
 }
 
 template <typename Out>

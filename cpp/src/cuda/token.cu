@@ -2,6 +2,8 @@
 //
 // What the last block and the head do with one token of each image, or with the mean of many.
 //
+// On an H100, one token among 197, batch 256: 2.55 TB/s of 3.0 that a copy reaches (85%).
+//
 // cpp/tests/test_cuda_network_device.cu compares the GPU with float64.
 #include <cmath>
 
@@ -28,8 +30,6 @@ __global__ void __launch_bounds__(kTokenThreads)
   const int warp = thread / kWarp;
   const std::int64_t width = static_cast<std::int64_t>(heads) * head;
   const __half* keys = kv + static_cast<std::int64_t>(blockIdx.y) * tokens * 2 * width + blockIdx.x * head;
-  wait_for_previous();
-  release_next();
   if (thread < head) {
     query[thread] = q[blockIdx.y * width + blockIdx.x * head + thread];
   }
@@ -102,8 +102,6 @@ __global__ void __launch_bounds__(kTokenThreads)
 
 // A thread takes a pair of columns of one image.
 __global__ void mean(const __half* __restrict__ x, __half* __restrict__ out, int tokens, int first, int width) {
-  wait_for_previous();
-  release_next();
   const int at = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) * 2;
   if (at >= width) {
     return;
@@ -130,7 +128,6 @@ __global__ void convert(const float* __restrict__ from, std::int64_t count, floa
 }
 
 __global__ void magnitude(const __half* __restrict__ x, std::int64_t count, float* most) {
-  wait_for_previous();
   float mine = 0;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
        i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
@@ -150,13 +147,13 @@ cudaError_t launch_token_attention(const AttentionShape& shape, const __half* q,
   if (shape.head > 128 || shape.head % 8 != 0 || bytes > 48 << 10) {
     return cudaErrorInvalidValue;
   }
-  return launch_after(token_attention, dim3(shape.heads, shape.images), kTokenThreads, bytes, stream, q, kv, out,
+  return started(token_attention, dim3(shape.heads, shape.images), kTokenThreads, bytes, stream, q, kv, out,
                       shape.tokens, shape.heads, shape.head);
 }
 
 cudaError_t launch_mean(const __half* x, __half* out, int images, int tokens, int first, int width,
                         cudaStream_t stream) {
-  return launch_after(mean, dim3((width / 2 + 127) / 128, images), 128, 0, stream, x, out, tokens, first, width);
+  return started(mean, dim3((width / 2 + 127) / 128, images), 128, 0, stream, x, out, tokens, first, width);
 }
 
 cudaError_t launch_convert(const float* from, std::int64_t count, float scale, void* to, bool e4m3,
@@ -170,7 +167,7 @@ cudaError_t launch_convert(const float* from, std::int64_t count, float scale, v
 }
 
 cudaError_t launch_magnitude(const __half* x, std::int64_t count, float* most, cudaStream_t stream) {
-  return launch_after(magnitude, dim3(264), 256, 0, stream, x, count, most);
+  return started(magnitude, dim3(264), 256, 0, stream, x, count, most);
 }
 
 }  // namespace vitrify::cuda

@@ -1,34 +1,12 @@
-// Starts the network's own kernels on a stream. Device pointers everywhere; rows are contiguous. `ahead` is optional.
+// Starts the network's own kernels on a stream. Device pointers everywhere; rows are contiguous.
 #pragma once
 
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include <cstddef>
 #include <cstdint>
-#include <utility>
-
-#include "ahead.hpp"
 
 namespace vitrify::cuda {
-
-// Starts a kernel that may set itself up while the one before still runs: it waits for that one's results by itself
-// (griddepcontrol.wait), before it reads any.
-template <typename... Parameters, typename... Arguments>
-cudaError_t launch_after(void (*kernel)(Parameters...), dim3 blocks, unsigned threads, std::size_t shared,
-                         cudaStream_t stream, Arguments... arguments) {
-  cudaLaunchConfig_t config{};
-  config.gridDim = blocks;
-  config.blockDim = dim3(threads);
-  config.dynamicSmemBytes = shared;
-  config.stream = stream;
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &early;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
-}
 
 // Images, NCHW in float32 or float16, to rows of patches.
 struct PatchShape {
@@ -48,29 +26,31 @@ struct NormShape {
   int width;  // a multiple of 8, 2048 at most
   std::int64_t x_stride;
   float epsilon;
-  Ahead ahead{};
 };
 inline constexpr int kWidestNorm = 2048;
 cudaError_t launch_normalise(const NormShape& shape, const __half* x, const float* constant, void* y,
                              const float* scale, bool e4m3, cudaStream_t stream);
+
+// A block for each head, or a head's queries dealt out to several, where heads alone leave the GPU idle.
+enum class Attention : std::uint8_t { whole, spread };
 
 struct AttentionShape {
   int images;
   int tokens;
   int heads;
   int head;  // width of one
-  Ahead ahead{};
 };
 // Whether keys and values of such a head find room in a multiprocessor.
 [[nodiscard]] bool attention_fits(int head, int tokens);
 // qkv is [images, tokens, 3, heads, head] float16; out [images, tokens, heads * head] in float16, or times *scale in
-// e4m3. `variant` 0 is for many images, 1 for few.
+// e4m3.
 cudaError_t launch_attention(const AttentionShape& shape, const __half* qkv, void* out, const float* scale, bool e4m3,
-                             int variant, cudaStream_t stream);
+                             Attention way, cudaStream_t stream);
 
-// The same for heads of 64 on Hopper, a head's queries dealt out to `splits` blocks.
+// The same by Hopper's warpgroup products, for heads of 64, and whether that is the faster way here.
 cudaError_t launch_attention_warpgroup(const AttentionShape& shape, const __half* qkv, void* out, const float* scale,
-                                       bool e4m3, int splits, cudaStream_t stream);
+                                       bool e4m3, Attention way, cudaStream_t stream);
+[[nodiscard]] bool attention_by_warpgroups(const AttentionShape& shape);
 
 // The attention of one query an image: q is [images, heads * head], kv [images, tokens, 2, heads, head], out
 // [images, heads * head].

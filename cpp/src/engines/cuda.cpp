@@ -2,19 +2,13 @@
 //
 // Here an artifact is opened and held to its spec, and batches are dealt out to workers. What a network is and how it
 // is found in the graph is cuda/vit.hpp, what runs it cuda/network.hpp, its kernels src/cuda.
-#include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <fstream>
 #include <memory>
-#include <mutex>
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "cuda/network.hpp"
-#include "cuda/products.hpp"
 #include "cuda/scales.hpp"
 #include "cuda/vit.hpp"
 #include "cuda_memory.hpp"

@@ -9,7 +9,6 @@ namespace vitrify::engines {
 namespace {
 
 constexpr float kE4m3Largest = 448.0F;
-constexpr int kFewImages = 8;      // up to here, waiting for weights counts
 constexpr int kFewHeads = 200;     // of all images; up to here, a head's queries are dealt out to several blocks
 constexpr int kWholeBatches = 32;  // up to here, a batch is never cut
 constexpr float kWorthIt = 0.998F;  // less is noise
@@ -294,7 +293,7 @@ void Network::piece(const unsigned char* pixels, bool half, int images, float* l
   products_.run(embedding, operands, stream_.get());
   const std::size_t whole = vit.mean ? vit.blocks.size() : vit.blocks.size() - 1;
   for (std::size_t i = 0; i < whole; ++i) {
-    block(weights_->blocks[i], weights_->blocks[std::min(i + 1, vit.blocks.size() - 1)], vit.blocks[i], images);
+    block(weights_->blocks[i], vit.blocks[i], images);
   }
   if (!vit.mean) {
     last_block(weights_->blocks.back(), vit.blocks.back(), images);
@@ -326,37 +325,30 @@ void Network::product(const Weights::Layer& layer, const void* x, void* d, int r
   products_.run(shape, operands, stream_.get());
 }
 
-// The weights that come next go to the GPU's cache while a small kernel leaves the memory idle. A large batch's
-// products read them once for many rows.
-cuda::Ahead Network::ahead(const Weights::Layer& layer, int images) const {
-  const std::size_t bytes = static_cast<std::size_t>(layer.outputs) * static_cast<std::size_t>(layer.inputs) *
-                            (layer.number == Number::e4m3 ? 1 : 2);
-  return images <= kFewImages ? cuda::Ahead{layer.weight.get(), bytes} : cuda::Ahead{};
-}
-
 void Network::look(const void* values, std::int64_t count) {
   if (looked_ != nullptr) {
     start(cuda::launch_magnitude(static_cast<const __half*>(values), count, looked_++, stream_.get()));
   }
 }
 
-void Network::block(const Weights::BlockWeights& weights, const Weights::BlockWeights& next, const Block& numbers,
-                    int images) {
+void Network::block(const Weights::BlockWeights& weights, const Block& numbers, int images) {
   const Vit& vit = weights_->vit;
   const int rows = images * vit.tokens;
   const bool e4m3 = weights_->e4m3;
   const std::int64_t values = static_cast<std::int64_t>(rows) * vit.width;
   const auto* x = static_cast<const __half*>(x_.get());
-  start(cuda::launch_normalise({rows, vit.width, vit.width, numbers.attention_epsilon, ahead(weights.up, images)}, x,
+  start(cuda::launch_normalise({rows, vit.width, vit.width, numbers.attention_epsilon}, x,
                                static_cast<const float*>(weights.before_attention.get()), y_.get(),
                                weights.attention_norm.forth, e4m3, stream_.get()));
   look(y_.get(), values);
   product(weights.qkv, y_.get(), wide_.get(), rows, Epilogue::bias, false, weights.attention_norm, nullptr);
-  start(cuda::launch_attention({images, vit.tokens, vit.heads, vit.head, ahead(weights.down, images)}, static_cast<const __half*>(wide_.get()),
-                               y_.get(), weights.attention.forth, e4m3, images * vit.heads <= kFewHeads ? 1 : 0, stream_.get()));
+  const cuda::AttentionShape attention{images, vit.tokens, vit.heads, vit.head};
+  const auto launch = cuda::attention_by_warpgroups(attention) ? cuda::launch_attention_warpgroup : cuda::launch_attention;
+  start(launch(attention, static_cast<const __half*>(wide_.get()), y_.get(), weights.attention.forth, e4m3,
+               images * vit.heads <= kFewHeads ? cuda::Attention::spread : cuda::Attention::whole, stream_.get()));
   look(y_.get(), values);
   product(weights.projection, y_.get(), x_.get(), rows, Epilogue::none, true, weights.attention, nullptr);
-  start(cuda::launch_normalise({rows, vit.width, vit.width, numbers.mlp_epsilon, ahead(next.qkv, images)}, x,
+  start(cuda::launch_normalise({rows, vit.width, vit.width, numbers.mlp_epsilon}, x,
                                static_cast<const float*>(weights.before_mlp.get()), y_.get(), weights.mlp_norm.forth,
                                e4m3, stream_.get()));
   look(y_.get(), values);

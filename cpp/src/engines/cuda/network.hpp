@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "../cuda_memory.hpp"
-#include "ahead.hpp"
 #include "products.hpp"
 #include "vit.hpp"
 
@@ -108,12 +107,11 @@ class Network {
   float time(const Recorded& one);
   void work(int count, bool half, int piece);
   void piece(const unsigned char* pixels, bool half, int images, float* logits);
-  void block(const Weights::BlockWeights& block, const Weights::BlockWeights& next, const Block& numbers, int images);
+  void block(const Weights::BlockWeights& block, const Block& numbers, int images);
   void last_block(const Weights::BlockWeights& block, const Block& numbers, int images);
   void head(int images, float* logits);
   void product(const Weights::Layer& layer, const void* x, void* d, int rows, Epilogue epilogue, bool adds,
                const Weights::BlockWeights::Scale& scale, const float* d_scale);
-  [[nodiscard]] cuda::Ahead ahead(const Weights::Layer& layer, int images) const;
   void look(const void* values, std::int64_t count);
 
   const Weights* weights_;
