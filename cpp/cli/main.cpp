@@ -63,8 +63,8 @@ void define(CLI::App& app, Arguments& arguments) {
   app.add_option("--engine", options.engine, "auto, or an engine of this build")->capture_default_str();
   app.add_option("--precision", arguments.precision,
                  "auto takes bf16 where the artifact's record says that it passed; fp32 forces exact, and runs an "
-                 "int8 artifact dequantised")
-      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
+                 "int8 artifact dequantised; fp16 and fp8 are the cuda engine's")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16", "fp8"}))
       ->capture_default_str();
   app.add_option("--batch-size", options.batch_size, "Images in one inference; with --bench 1 by default")
       ->capture_default_str();
@@ -100,7 +100,12 @@ std::optional<Precision> precision_of(const std::string& name) {
   if (name == "auto") {
     return std::nullopt;
   }
-  return name == "bf16" ? Precision::bf16 : Precision::fp32;
+  for (const Precision precision : {Precision::bf16, Precision::fp16, Precision::fp8}) {
+    if (name == name_of(precision)) {
+      return precision;
+    }
+  }
+  return Precision::fp32;
 }
 
 // A line on standard error that grows old with the work, where a person watches.

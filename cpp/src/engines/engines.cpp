@@ -13,6 +13,10 @@ const std::vector<engines::Row>& rows() {
 #ifdef VITRIFY_OPENVINO
       {"openvino", {".onnx"}, engines::open_openvino, engines::openvino_has_native},
 #endif
+#ifdef VITRIFY_CUDA_ENGINE
+      // Behind OpenVINO, which `auto` takes: who wants this one names it, and a precision that it has.
+      {"cuda", {".onnx"}, engines::open_cuda, engines::cuda_has_native},
+#endif
 #ifdef VITRIFY_TENSORRT
       {"tensorrt", {".engine", ".plan"}, engines::open_tensorrt, engines::tensorrt_has_native},
 #endif

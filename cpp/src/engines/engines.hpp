@@ -22,6 +22,12 @@ struct Row {
 [[nodiscard]] bool openvino_has_native(Precision precision);
 #endif
 
+#ifdef VITRIFY_CUDA_ENGINE
+[[nodiscard]] std::unique_ptr<Engine> open_cuda(const std::string& path, const ModelSpec& spec,
+                                                const EngineOptions& options);
+[[nodiscard]] bool cuda_has_native(Precision precision);
+#endif
+
 #ifdef VITRIFY_TENSORRT
 [[nodiscard]] std::unique_ptr<Engine> open_tensorrt(const std::string& path, const ModelSpec& spec,
                                                     const EngineOptions& options);
