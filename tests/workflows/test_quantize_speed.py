@@ -89,9 +89,9 @@ def test_times_and_ratio_are_of_one_round() -> None:
     turns = Turns(seconds={"candidate": (1.0, 4.0, 4.5, 2.0, 9.0), "source fp32": (4.0, 4.0, 3.0, 4.0, 27.0)})
     speed = Speed.of(turns, "candidate", ["source fp32"])  # ratios 4, 1, 0.67, 2, 3
     assert speed.speedup == 2
-    assert speed.pair_ms == (2000, 4000)
+    assert speed.pair_ms == pytest.approx((2000, 4000))
     even = Turns(seconds={"candidate": (1.0, 1.0), "source fp32": (1.0, 3.0)})
-    assert Speed.of(even, "candidate", ["source fp32"]).pair_ms == (1000, 2000)
+    assert Speed.of(even, "candidate", ["source fp32"]).pair_ms == pytest.approx((1000, 2000))
 
 
 def test_a_row_has_times_only_with_its_rival(trained: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
