@@ -14,7 +14,6 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
-from rich.table import Column
 from rich.text import Text
 
 from vitrify.errors import VitrifyError
@@ -111,15 +110,16 @@ class TerminalProgress:
 class _Label(TextColumn):
     """What is done: a long name gives way to the bar."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
-        )
+    def __init__(self, width: int) -> None:
+        super().__init__("{task.description}", markup=False)
+        self._width = width
 
     def render(self, task: Task) -> Text:
         if isinstance(work := task.fields.get("work"), Work):
             task.description = work.label
-        return super().render(task)
+        text = super().render(task)
+        text.truncate(self._width, overflow="ellipsis")
+        return text
 
 
 class _Bar(BarColumn):
@@ -151,14 +151,14 @@ class _Left(TimeRemainingColumn):
 
 
 def _display() -> Progress:
+    bar = min(err.width // 5, 24)
     display = Progress(
-        _Label(),
-        _Bar(bar_width=24),
+        _Label(max(err.width - bar - 22, 10)),  # numbers and time take 22 columns
+        _Bar(bar_width=bar),
         _Count(),
         _Left(elapsed_when_finished=True),
         console=err,
         transient=True,
-        expand=True,
     )
     display.start()
     return display

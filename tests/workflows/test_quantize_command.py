@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.precision.digits import Digits
+from tests.workflows.quantizing import a_search
+from vitrify.api import _seconds as seconds_of
 from vitrify.cli.app import INTERRUPTED, run
-from vitrify.errors import StorageError
-from vitrify.spec import PrecisionSearch, read_spec
+from vitrify.cli.tables import search_tables
+from vitrify.errors import ImageError, StorageError
+from vitrify.spec import Attempt, PrecisionSearch, read_spec
 from vitrify.spec.codec import decode
 from vitrify.workflows import precision_report
 from vitrify.workflows import quantize as workflow
@@ -87,6 +96,103 @@ def test_the_report_survives_ctrl_c(
     assert "interrupted" in capsys.readouterr().err
     assert attempts(tmp_path / "out-report") == ["source"]
     assert "no artifact was written: interrupted" in (tmp_path / "out-report" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, INTERRUPTED)])
+def test_a_search_that_is_stopped_leaves_its_report_and_nothing_else(
+    trained: Digits, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    temporary, output = tmp_path / "temporary", tmp_path / "output"
+    temporary.mkdir()
+    # In a process of its own, as a user's is: the signal arrives while a candidate is made or judged.
+    with subprocess.Popen(
+        [sys.executable, "-m", "vitrify", *command(trained, output / "out.onnx")],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(temporary)},
+    ) as search:  # fmt: skip
+        assert search.stderr is not None
+        assert any(line.startswith("trying") for line in search.stderr)
+        search.send_signal(number)
+        search.stderr.read()
+    assert search.returncode == code
+    assert [path.name for path in temporary.iterdir() if path.name != ".ses"] == []  # which is ONNX Runtime's own
+    assert [path.name for path in output.iterdir()] == ["out-report"]
+    found = decode(PrecisionSearch, json.loads((output / "out-report" / "search.json").read_text()))
+    assert found.stopped == "interrupted"
+    assert found.taken is None
+    assert found.attempts[0].recipe == "source"
+    assert "interrupted" in (output / "out-report" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(("time", "attempted"), [("0.001s", []), ("1h", ["source", "int8, mse ranges, smoothed"])])
+def test_the_time_of_a_search(
+    trained: Digits, tmp_path: Path, capsys: pytest.CaptureFixture[str], time: str, attempted: list[str]
+) -> None:
+    output = tmp_path / "out.onnx"
+    code = run([*command(trained, output), "--time", time, "--min-agreement", "98"])
+    said = capsys.readouterr()
+    assert attempts(tmp_path / "out-report")[:2] == attempted
+    assert output.exists() == (code == 0) == bool(attempted)
+    if not attempted:
+        assert code == 1
+        assert "held its gates within 0 s; nothing was written" in said.err
+        assert "none was tried: its 0 s were over" in said.err
+        assert "more --time" in said.err
+        assert "Note: the search ended early: its 0 s were over." in (tmp_path / "out-report" / "report.md").read_text()
+        assert [path.name for path in tmp_path.iterdir()] == ["out-report"]
+
+
+@pytest.mark.parametrize("time", ["soon", "0", "-5", "5 minutes", ""])
+def test_what_is_no_time(trained: Digits, tmp_path: Path, time: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command(trained, tmp_path / "out.onnx"), f"--time={time}"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_durations() -> None:
+    given = ["300", "90s", "5m", "1.5h", None]
+    assert [seconds_of(text) for text in given] == [300, 90, 300, 5400, None]
+
+
+def test_json_is_one_document_where_nothing_held(
+    trained: Digits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [*command(trained, tmp_path / "out.onnx"), "--to", "fp16", "--no-fallback", "--time", "0.001", "--json"]
+    assert run(given) == 1
+    told = capsys.readouterr()
+    assert json.loads(told.out)["path"] is None
+    assert "error: no lower precision" in told.err
+
+
+def test_an_image_that_cannot_be_read_leaves_no_report(
+    trained: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: Any) -> None:
+        raise ImageError("damaged")
+
+    monkeypatch.setattr(Judge, "judge_sources", damaged)
+    assert run(command(trained, tmp_path / "out.onnx")) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_figures_of_a_search_fit_narrow_terminals(columns: int) -> None:
+    recipe = "int8, mse ranges, smoothed, blocks.3, blocks.7, blocks.11 kept"
+    figures: dict[str, Any] = {
+        "top1": 0.98765,
+        "agreement": 1.0,
+        "relative_error": 0.000123,
+        "latency_ms": 123.4,
+        "rival_ms": 234.5,
+    }
+    row = Attempt(recipe=recipe, precision="int8", speedup=1.90, speedup_low=1.85, passed=True, **figures)
+    console = Console(width=columns, file=io.StringIO())
+    with console.capture() as shown:
+        console.print(*search_tables(a_search(row, row, taken=0)), sep="\n")
+    lines = shown.get().splitlines()
+    assert any("123, 234  1.90 (1.85)" in line for line in lines)
+    assert max(map(len, lines)) <= columns
+    whole = " ".join(" ".join(lines).split())
+    assert f"#1 {recipe}: taken" in whole
+    assert f"#2 {recipe}: held, and was kept in reserve" in whole
 
 
 def test_a_report_that_cannot_be_written_hides_nothing(

@@ -19,6 +19,9 @@ import numpy as np
 _EPSILON = 1e-9
 """What binary fractions may make of a limit: 0.5% of 200 images is one image."""
 
+_MANY = 100_000
+"""Images: where more are needed, a normal distribution is as good."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
@@ -85,22 +88,32 @@ class Loss:
         Returns:
             0 where these tell; None where no number would, because just the limit is lost.
         """
-        low, high = self.bounds(confidence)
-        if low > allowed or high <= allowed:
+        if self._tells(allowed, confidence):
             return 0
         distance = abs(self.share - allowed)
         if distance < _EPSILON:
             return None
-        gained = self._gained_share(allowed)
-        variance = 2 * gained + allowed * (1 - allowed)
-        needed = NormalDist().inv_cdf(confidence) ** 2 * variance / distance**2
-        return max(math.ceil(needed), self.images + 1, least_images(allowed, confidence) if self.share < allowed else 0)
+        # About as many as a normal distribution asks for, and more where the steps between whole answers are coarse.
+        variance = 2 * self._gained_share(allowed) + allowed * (1 - allowed)
+        images = max(NormalDist().inv_cdf(confidence) ** 2 * variance / distance**2, self.images + 1.0)
+        while images < _MANY and not self._of(images)._tells(allowed, confidence):
+            images *= 1.1
+        return math.ceil(images)
+
+    def _of(self, images: float) -> Loss:
+        """The same shares of more images."""
+        scale = images / self.images
+        gained = None if self.gained is None else round(scale * self.gained)
+        return Loss(images=math.ceil(images), lost=round(scale * self.lost), gained=gained)
+
+    def _tells(self, allowed: float, confidence: float) -> bool:
+        return min(self._chance_of_more(allowed), self._chance_of_less(allowed)) <= 1 - confidence
 
     def _chance_of_more(self, loss: float) -> float:
-        return self._chances(loss)[self.net + self.images :].sum()  # type: ignore[no-any-return]
+        return float(self._chances(loss)[self.net + self.images :].sum())
 
     def _chance_of_less(self, loss: float) -> float:
-        return self._chances(loss)[: self.net + self.images + 1].sum()  # type: ignore[no-any-return]
+        return float(self._chances(loss)[: self.net + self.images + 1].sum())
 
     def _chances(self, loss: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """The probability of each net loss if `loss` were the true one, `[2 images + 1]`: all gained to all lost."""
@@ -119,11 +132,6 @@ class Loss:
         middle = (2 * n - b + c) * loss - b - c
         root = math.sqrt(max(middle**2 + 8 * n * c * loss * (1 - loss), 0.0))
         return min(max((root - middle) / (4 * n), 0.0, -loss), (1 - loss) / 2)
-
-
-def least_images(allowed: float, confidence: float) -> int:
-    """Images of which none may be lost to show that at most `allowed` is: `(1 - allowed) ** n <= 1 - confidence`."""
-    return math.ceil(math.log(1 - confidence) / math.log(1 - allowed) - _EPSILON)
 
 
 def _first(holds: Callable[[float], bool], low: float, high: float) -> float:
