@@ -16,6 +16,7 @@
 #include "image_stage.hpp"
 #include "launch.hpp"
 #include "pool.hpp"
+#include "spec/onnx_form.hpp"
 #include "vit_kernels.hpp"
 
 namespace vitrify::engines {
@@ -62,6 +63,7 @@ class CudaEngine final : public Engine {
     require_gpu();
     std::vector<Magnitudes> magnitudes;
     {
+      spec::require_known_form(path);
       const OnnxGraph graph = read_onnx_graph(path);
       const Vit vit = checked(vit_from_graph(graph, spec, path), path);
       if (options.precision == Precision::fp8) {
