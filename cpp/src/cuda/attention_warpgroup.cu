@@ -23,13 +23,14 @@ constexpr int kThreads = 128;
 constexpr int kHalf = 104;         // keys of one product
 constexpr int kChunk = 2 * kHalf;  // keys whose scores are held at once
 constexpr int kRowBytes = 2 * kHead;
-constexpr int kStages = kChunk / 16;
 
 template <typename Out>
 inline constexpr int kPad = sizeof(Out) == 2 ? 8 : 16;
 
-__device__ void put(__half* at, float a, float b) { *reinterpret_cast<unsigned*>(at) = packed_half(a, b); }
-__device__ void put(__nv_fp8_e4m3* at, float a, float b) {
+[[maybe_unused]] __device__ void put(__half* at, float a, float b) {
+  *reinterpret_cast<unsigned*>(at) = packed_half(a, b);
+}
+[[maybe_unused]] __device__ void put(__nv_fp8_e4m3* at, float a, float b) {
   *reinterpret_cast<std::uint16_t*>(at) = __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
 }
 
@@ -43,6 +44,7 @@ __global__ void __launch_bounds__(kThreads, kOnce ? 3 : 2)
     attention_warpgroup(const __half* __restrict__ qkv, Out* __restrict__ out, const float* __restrict__ scale,
                         int tokens, int heads) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  constexpr int kStages = kChunk / 16;
   extern __shared__ __align__(1024) unsigned char shared[];
   const int padded = rows_in_memory(kOnce, tokens);
   unsigned char* keys = shared;
