@@ -74,7 +74,8 @@ void test_other_networks(const std::string& path) {
   const auto refused = [&](const std::string& name, auto change) {
     CHECK(!refusal(path, change).empty(), name + " is refused");
   };
-  refused("another softmax axis", [](OnnxGraph& graph) { first(graph, "Softmax").attributes = {{"axis", 0, 1, {}, {}}}; });
+  refused("another softmax axis",
+          [](OnnxGraph& graph) { first(graph, "Softmax").attributes = {{"axis", 0, 1, {}, {}}}; });
   refused("a norm along another axis",
           [](OnnxGraph& graph) { first(graph, "LayerNormalization").attributes = {{"axis", 0, 1, {}, {}}}; });
   refused("a padded convolution", [](OnnxGraph& graph) {

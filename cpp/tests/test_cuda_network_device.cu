@@ -123,7 +123,8 @@ struct Way {
 
 cudaError_t attend(const Way& way, const AttentionShape& shape, const __half* qkv, void* out, const float* scale,
                    bool e4m3, cudaStream_t stream) {
-  return (way.warpgroups ? launch_attention_warpgroup : launch_attention)(shape, qkv, out, scale, e4m3, way.way, stream);
+  return (way.warpgroups ? launch_attention_warpgroup : launch_attention)(shape, qkv, out, scale, e4m3, way.way,
+                                                                          stream);
 }
 
 std::string named(const Way& way) {
@@ -132,8 +133,8 @@ std::string named(const Way& way) {
 
 const std::vector<Way>& ways(const AttentionShape& shape) {
   static const std::vector<Way> general{{false, Attention::whole}, {false, Attention::spread}};
-  static const std::vector<Way> all{{false, Attention::whole}, {false, Attention::spread}, {true, Attention::whole},
-                                    {true, Attention::spread}};
+  static const std::vector<Way> all{
+      {false, Attention::whole}, {false, Attention::spread}, {true, Attention::whole}, {true, Attention::spread}};
   return attention_by_warpgroups({1, 1, 1, shape.head}) ? all : general;
 }
 
@@ -177,8 +178,7 @@ void test_attention(const AttentionShape& shape, const Way& variant, float sprea
     require(attend(variant, shape, qkv.device, out.device, e4m3 ? factor.device : nullptr, e4m3, nullptr));
     const double error = relative_error(out.read(e4m3), expected, e4m3 ? scale : 1);
     CHECK(error < bound(e4m3), "attention of " + std::to_string(shape.tokens) + " tokens, heads of " +
-                                   std::to_string(shape.head) + ", " + named(variant) + ": " +
-                                   std::to_string(error));
+                                   std::to_string(shape.head) + ", " + named(variant) + ": " + std::to_string(error));
   }
 }
 
@@ -213,8 +213,8 @@ void test_token_attention(const AttentionShape& shape) {
   const Poisoned out(images * width);
   require(launch_token_attention(shape, q.device, kv.device, static_cast<__half*>(out.device), nullptr));
   const double error = relative_error(out.read(false), expected, 1);
-  CHECK(error < bound(false), "attention of one token among " + std::to_string(shape.tokens) + ": " +
-                                  std::to_string(error));
+  CHECK(error < bound(false),
+        "attention of one token among " + std::to_string(shape.tokens) + ": " + std::to_string(error));
 }
 
 void test_normalise(int rows, int width, std::int64_t stride) {
@@ -361,9 +361,8 @@ void time_all(int images) {
   for (const AttentionShape& one : {shape, AttentionShape{images, 257, 6, 64}}) {
     for (const Way& way : ways(one)) {
       for (const bool e4m3 : {false, true}) {
-        const double us = time([&](cudaStream_t stream) {
-          return attend(way, one, qkv.device, out.device, scale.device, e4m3, stream);
-        });
+        const double us = time(
+            [&](cudaStream_t stream) { return attend(way, one, qkv.device, out.device, scale.device, e4m3, stream); });
         const double values = static_cast<double>(images) * one.tokens * one.heads * one.head;
         report("attention " + named(way) + ", " + std::to_string(one.tokens) + (e4m3 ? ", e4m3," : ", fp16,") + batch,
                us, values * (e4m3 ? 7 : 8), 4 * values * one.tokens);

@@ -90,9 +90,8 @@ inline Rows logits_of(const engines::Vit& vit, const std::vector<float>& pixels)
   for (std::int64_t i = 0; i < std::int64_t{across} * down * patches.inputs; ++i) {
     const cuda::PatchValue value = cuda::patch_value(i, patches.inputs, 1, across, down);
     const auto row = static_cast<std::size_t>(vit.prefix + value.row * across + value.column);
-    rows[row * static_cast<std::size_t>(patches.inputs) + static_cast<std::size_t>(value.at)] =
-        static_cast<double>(pixels[static_cast<std::size_t>(
-            cuda::pixel_of(value, vit.patch, vit.image_width, vit.image_height))]);
+    rows[row * static_cast<std::size_t>(patches.inputs) + static_cast<std::size_t>(value.at)] = static_cast<double>(
+        pixels[static_cast<std::size_t>(cuda::pixel_of(value, vit.patch, vit.image_width, vit.image_height))]);
   }
   Rows x = multiply(rows, patches);
   for (std::size_t i = 0; i < x.size(); ++i) {

@@ -4,8 +4,8 @@
 // log2(e), so that a probability is 2^(score - largest). Keys and values of a head lie whole in shared memory; a warp
 // takes 16 or 32 queries through all of them with an online softmax, so that no score leaves its registers.
 //
-// On an H100, 197 tokens, 12 heads, batch 256: 232 us, 1.33 TB/s of 3.0 that a copy reaches (44%). Shared memory and the
-// tensor cores' older instructions bound it about equally; attention_warpgroup.cu avoids both where it can.
+// On an H100, 197 tokens, 12 heads, batch 256: 232 us, 1.33 TB/s of 3.0 that a copy reaches (44%). Shared memory and
+// the tensor cores' older instructions bound it about equally; attention_warpgroup.cu avoids both where it can.
 //
 // cpp/tests/test_cuda_network_device.cu compares the GPU with float64; cpp/tests/vit_reference.hpp is the CPU's.
 #include <cmath>
@@ -254,7 +254,7 @@ cudaError_t start(const AttentionShape& shape, const __half* qkv, Out* out, cons
     return status;
   }
   return started(kernel, dim3(shape.heads, shape.images, splits), kWarps * kWarp, bytes, stream, qkv, out, scale,
-                      shape.tokens, shape.heads);
+                 shape.tokens, shape.heads);
 }
 
 // Two of attention_warpgroup.cu's chunks: at 257 tokens it was still the faster way, by 3 to 8%.

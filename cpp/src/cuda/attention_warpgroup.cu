@@ -5,8 +5,8 @@
 // multiprocessor, so that one's exponentials run beside another's products. 208 keys at a time, all of a ViT's 197 at
 // 224 pixels and patches of 16, have their scores in registers.
 //
-// On an H100, 197 tokens, 12 heads, batch 256: 151 us, 2.05 TB/s of 3.0 that a copy reaches (68%), 202 TFLOP/s of useful
-// products (26% of a large product's 790); 146 us into e4m3. At batch 64 46 us, at 1 and spread 4.2 us.
+// On an H100, 197 tokens, 12 heads, batch 256: 151 us, 2.05 TB/s of 3.0 that a copy reaches (68%), 202 TFLOP/s of
+// useful products (26% of a large product's 790); 146 us into e4m3. At batch 64 46 us, at 1 and spread 4.2 us.
 //
 // cpp/tests/test_cuda_network_device.cu compares the GPU with float64.
 #include <cmath>
@@ -20,16 +20,17 @@ namespace {
 
 constexpr int kHead = 64;
 constexpr int kThreads = 128;
-constexpr int kHalf = 104;          // keys of one product
-constexpr int kChunk = 2 * kHalf;   // keys whose scores are held at once
+constexpr int kHalf = 104;         // keys of one product
+constexpr int kChunk = 2 * kHalf;  // keys whose scores are held at once
 constexpr int kRowBytes = 2 * kHead;
-constexpr int kStages = kChunk / 16;
 
 template <typename Out>
 inline constexpr int kPad = sizeof(Out) == 2 ? 8 : 16;
 
-__device__ void put(__half* at, float a, float b) { *reinterpret_cast<unsigned*>(at) = packed_half(a, b); }
-__device__ void put(__nv_fp8_e4m3* at, float a, float b) {
+[[maybe_unused]] __device__ void put(__half* at, float a, float b) {
+  *reinterpret_cast<unsigned*>(at) = packed_half(a, b);
+}
+[[maybe_unused]] __device__ void put(__nv_fp8_e4m3* at, float a, float b) {
   *reinterpret_cast<std::uint16_t*>(at) = __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
 }
 
@@ -43,6 +44,7 @@ __global__ void __launch_bounds__(kThreads, kOnce ? 3 : 2)
     attention_warpgroup(const __half* __restrict__ qkv, Out* __restrict__ out, const float* __restrict__ scale,
                         int tokens, int heads) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  constexpr int kStages = kChunk / 16;
   extern __shared__ __align__(1024) unsigned char shared[];
   const int padded = rows_in_memory(kOnce, tokens);
   unsigned char* keys = shared;
@@ -197,7 +199,7 @@ __global__ void __launch_bounds__(kThreads, kOnce ? 3 : 2)
         const float inverse = factor / total;
 #pragma unroll
         for (int n = 0; n < kHead / 8; ++n) {
-          put(staged + (group + h * 8) * (kHead + kPad<Out>) + n * 8 + column, o[n * 4 + 2 * h] * inverse,
+          put(staged + (group + h * 8) * (kHead + kPad<Out>)+n * 8 + column, o[n * 4 + 2 * h] * inverse,
               o[n * 4 + 2 * h + 1] * inverse);
         }
       }
@@ -211,7 +213,7 @@ __global__ void __launch_bounds__(kThreads, kOnce ? 3 : 2)
         if (token < tokens) {
           *reinterpret_cast<uint4*>(out + (static_cast<std::int64_t>(blockIdx.y) * tokens + token) * heads * kHead +
                                     blockIdx.x * kHead + at) =
-              *reinterpret_cast<const uint4*>(staged + row * (kHead + kPad<Out>) + at);
+              *reinterpret_cast<const uint4*>(staged + row * (kHead + kPad<Out>)+at);
         }
       }
       __syncwarp();
@@ -224,13 +226,13 @@ template <bool kOnce, typename Out>
 cudaError_t start(const AttentionShape& shape, const __half* qkv, Out* out, const float* scale, int splits,
                   cudaStream_t stream) {
   const auto padded = static_cast<std::size_t>(rows_in_memory(kOnce, shape.tokens));
-  const std::size_t bytes = 2 * padded * kRowBytes + 4 * 16 * (kHead + kPad<Out>) * sizeof(Out);
+  const std::size_t bytes = 2 * padded * kRowBytes + 4 * 16 * (kHead + kPad<Out>)*sizeof(Out);
   const auto kernel = attention_warpgroup<kOnce, Out>;
   const cudaError_t status =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
   return status != cudaSuccess ? status
-                               : started(kernel, dim3(shape.heads, shape.images, splits), kThreads, bytes, stream,
-                                              qkv, out, scale, shape.tokens, shape.heads);
+                               : started(kernel, dim3(shape.heads, shape.images, splits), kThreads, bytes, stream, qkv,
+                                         out, scale, shape.tokens, shape.heads);
 }
 
 }  // namespace
@@ -244,10 +246,12 @@ cudaError_t launch_attention_warpgroup(const AttentionShape& shape, const __half
   const bool once = shape.tokens <= kChunk;
   if (e4m3) {
     auto* to = static_cast<__nv_fp8_e4m3*>(out);
-    return once ? start<true>(shape, qkv, to, scale, splits, stream) : start<false>(shape, qkv, to, scale, splits, stream);
+    return once ? start<true>(shape, qkv, to, scale, splits, stream)
+                : start<false>(shape, qkv, to, scale, splits, stream);
   }
   auto* to = static_cast<__half*>(out);
-  return once ? start<true>(shape, qkv, to, scale, splits, stream) : start<false>(shape, qkv, to, scale, splits, stream);
+  return once ? start<true>(shape, qkv, to, scale, splits, stream)
+              : start<false>(shape, qkv, to, scale, splits, stream);
 }
 
 }  // namespace vitrify::cuda

@@ -38,8 +38,8 @@ __device__ inline float2 floats(unsigned halves) { return __half22float2(*reinte
 
 // Eight values of a row: 16 bytes of halves, or 8 of e4m3.
 __device__ inline void store_eight(__half* out, const float (&v)[8]) {
-  *reinterpret_cast<uint4*>(out) = make_uint4(packed_half(v[0], v[1]), packed_half(v[2], v[3]),
-                                              packed_half(v[4], v[5]), packed_half(v[6], v[7]));
+  *reinterpret_cast<uint4*>(out) =
+      make_uint4(packed_half(v[0], v[1]), packed_half(v[2], v[3]), packed_half(v[4], v[5]), packed_half(v[6], v[7]));
 }
 __device__ inline void store_eight(__nv_fp8_e4m3* out, const float (&v)[8]) {
   *reinterpret_cast<uint2*>(out) = make_uint2(packed_e4m3(v[0], v[1], v[2], v[3]), packed_e4m3(v[4], v[5], v[6], v[7]));
@@ -87,7 +87,8 @@ __device__ inline void load_matrices_transposed(unsigned (&m)[4], const void* sh
 // tensor_fragments.hpp says it in C++.
 __device__ inline void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }

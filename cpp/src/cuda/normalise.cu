@@ -86,8 +86,8 @@ cudaError_t start(const NormShape& shape, const __half* x, const float* constant
   // Rows enough for each warp to be worth its constants, blocks enough for each multiprocessor.
   const int blocks = (shape.rows + kWarps - 1) / kWarps;
   const int most = 132 * 8;
-  return started(normalise<kVectors, Out>, dim3(blocks < most ? blocks : most), kWarps * kWarp, 0, stream, x,
-                      constant, y, scale, shape.epsilon, shape.rows, shape.width, shape.x_stride);
+  return started(normalise<kVectors, Out>, dim3(blocks < most ? blocks : most), kWarps * kWarp, 0, stream, x, constant,
+                 y, scale, shape.epsilon, shape.rows, shape.width, shape.x_stride);
 }
 
 template <typename Out>

@@ -29,9 +29,10 @@ __global__ void patches(const PatchShape shape, const Pixel* __restrict__ pixels
        i += static_cast<std::int64_t>(gridDim.x) * kThreads) {
     const PatchValue value = patch_value(i, vectors, kWide, across, down);
     const Pixel* from = pixels + pixel_of(value, shape.patch, shape.width, shape.height);
-    __half* to = rows + ((static_cast<std::int64_t>(value.image) * (shape.prefix + across * down)) + shape.prefix +
-                         value.row * across + value.column) *
-                            shape.depth +
+    __half* to = rows +
+                 ((static_cast<std::int64_t>(value.image) * (shape.prefix + across * down)) + shape.prefix +
+                  value.row * across + value.column) *
+                     shape.depth +
                  value.at;
     if constexpr (kWide == 8) {
       float v[8];
@@ -58,8 +59,8 @@ cudaError_t start(const PatchShape& shape, const Pixel* pixels, __half* rows, cu
   const std::int64_t vectors = std::int64_t{3} * shape.images * (shape.width / shape.patch) *
                                (shape.height / shape.patch) * shape.patch * shape.patch / kWide;
   const std::int64_t blocks = (vectors + kThreads - 1) / kThreads;
-  return started(patches<kWide, Pixel>, dim3(static_cast<unsigned>(blocks < 132 * 64 ? blocks : 132 * 64)), kThreads,
-                      0, stream, shape, pixels, rows);
+  return started(patches<kWide, Pixel>, dim3(static_cast<unsigned>(blocks < 132 * 64 ? blocks : 132 * 64)), kThreads, 0,
+                 stream, shape, pixels, rows);
 }
 
 }  // namespace

@@ -109,8 +109,8 @@ __global__ void mean(const __half* __restrict__ x, __half* __restrict__ out, int
   float a = 0;
   float b = 0;
   for (int token = first; token < tokens; ++token) {
-    const float2 v = floats(*reinterpret_cast<const unsigned*>(
-        x + (static_cast<std::int64_t>(blockIdx.y) * tokens + token) * width + at));
+    const float2 v = floats(
+        *reinterpret_cast<const unsigned*>(x + (static_cast<std::int64_t>(blockIdx.y) * tokens + token) * width + at));
     a += v.x;
     b += v.y;
   }
@@ -148,7 +148,7 @@ cudaError_t launch_token_attention(const AttentionShape& shape, const __half* q,
     return cudaErrorInvalidValue;
   }
   return started(token_attention, dim3(shape.heads, shape.images), kTokenThreads, bytes, stream, q, kv, out,
-                      shape.tokens, shape.heads, shape.head);
+                 shape.tokens, shape.heads, shape.head);
 }
 
 cudaError_t launch_mean(const __half* x, __half* out, int images, int tokens, int first, int width,

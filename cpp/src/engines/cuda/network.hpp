@@ -15,8 +15,8 @@
 
 namespace vitrify::engines {
 
-// The largest magnitude of each block's four 8-bit inputs, as calibration saw it: of both norms' rows, of the attention's
-// and of GELU's.
+// The largest magnitude of each block's four 8-bit inputs, as calibration saw it: of both norms' rows, of the
+// attention's and of GELU's.
 struct Magnitudes {
   float attention_norm = 0;
   float attention = 0;
@@ -119,8 +119,8 @@ class Network {
   Stream stream_;
   int room_ = 0;
   DeviceMemory pixels_, logits_;
-  DeviceMemory rows_, x_, y_, wide_, hidden_;                    // of a piece
-  DeviceMemory token_x_, token_y_, token_q_, token_hidden_;      // of one token an image
+  DeviceMemory rows_, x_, y_, wide_, hidden_;                // of a piece
+  DeviceMemory token_x_, token_y_, token_q_, token_hidden_;  // of one token an image
   std::map<Key, Recorded> recorded_;
   float* looked_ = nullptr;  // where calibration writes next
 };

@@ -156,8 +156,8 @@ OnnxTensor tensor_of(Wire wire) {
       case 2:
         tensor.type = wire.integer();
         break;
-      case 4:  // float_data, packed: little-endian as raw_data is
-      case 9:  // raw_data
+      case 4:                               // float_data, packed: little-endian as raw_data is
+      case 9:                               // raw_data
         static_cast<void>(wire.message());  // refuses a number in its place
         tensor.data = wire.payload;
         bytes = wire.payload_bytes;

@@ -24,9 +24,7 @@ cudaDataType type_of(Number number) {
   }
 }
 
-std::size_t bytes_of(Number number) {
-  return number == Number::float32 ? 4 : number == Number::float16 ? 2 : 1;
-}
+std::size_t bytes_of(Number number) { return number == Number::float32 ? 4 : number == Number::float16 ? 2 : 1; }
 
 void require(cublasStatus_t status, const ProductShape& shape) {
   if (status != CUBLAS_STATUS_SUCCESS) {
@@ -227,9 +225,10 @@ Products::Chosen Products::timed(Call& call, const ProductShape& shape, const Pr
   std::array<cublasLtMatmulHeuristicResult_t, kCandidates> found{};
   const int count = call.candidates(found);
   const auto rows = static_cast<std::size_t>(shape.rows) + 1;
-  const std::size_t bytes = bytes_of(shape.result) * (static_cast<std::size_t>(shape.images) *
-                                                          static_cast<std::size_t>(std::max<std::int64_t>(shape.d_image, 0)) +
-                                                      rows * static_cast<std::size_t>(shape.d_row));
+  const std::size_t bytes =
+      bytes_of(shape.result) *
+      (static_cast<std::size_t>(shape.images) * static_cast<std::size_t>(std::max<std::int64_t>(shape.d_image, 0)) +
+       rows * static_cast<std::size_t>(shape.d_row));
   if (bytes > spare_bytes_) {
     spare_.reset();
     spare_ = device_memory(bytes);

@@ -31,8 +31,8 @@ std::vector<Magnitudes> read_scales(const std::string& model, std::size_t blocks
   text.resize(static_cast<std::size_t>(file.gcount()));
   const Json data = Json::parse(text, nullptr, false);
   const auto refuse = [&](const std::string& got) {
-    throw ArtifactError(path + " does not fit", got, "four positive magnitudes for each of " + std::to_string(blocks) +
-                        " blocks", kHint);
+    throw ArtifactError(path + " does not fit", got,
+                        "four positive magnitudes for each of " + std::to_string(blocks) + " blocks", kHint);
   };
   if (!data.is_object() || !data.contains("magnitudes") || !data["magnitudes"].is_array() || blocks > kMostBlocks ||
       data["magnitudes"].size() != blocks) {

@@ -2,138 +2,14 @@
 // something else is the answer to why another engine has to run the file.
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <optional>
 #include <utility>
 
+#include "graph_walk.hpp"
 #include "vit.hpp"
 #include "vitrify/error.hpp"
 
 namespace vitrify::engines {
 namespace {
-
-using Integers = std::vector<std::int64_t>;
-
-std::string shown(const OnnxNode& node) {
-  return node.op + " '" + (node.name.empty() ? node.outputs.empty() ? "" : node.outputs.front() : node.name) + "'";
-}
-
-class Walk {
- public:
-  Walk(const OnnxGraph& graph, std::string path) : graph_(&graph), path_(std::move(path)) {
-    for (const OnnxNode& node : graph.nodes) {
-      for (const std::string& input : node.inputs) {
-        auto& readers = readers_[input];
-        if (readers.empty() || readers.back() != &node) {
-          readers.push_back(&node);
-        }
-      }
-    }
-  }
-
-  [[noreturn]] void refuse(const std::string& got, const std::string& expected) const {
-    throw ArtifactError("the cuda engine does not compute the graph of " + path_, got, expected,
-                        "run it with another engine");
-  }
-  [[noreturn]] void refuse(const OnnxNode& node, const std::string& expected) const { refuse(shown(node), expected); }
-
-  // Readers of a value, without nodes that only ask for its shape.
-  [[nodiscard]] std::vector<const OnnxNode*> readers(const std::string& value) const {
-    std::vector<const OnnxNode*> found;
-    const auto all = readers_.find(value);
-    if (all != readers_.end()) {
-      std::copy_if(all->second.begin(), all->second.end(), std::back_inserter(found),
-                   [](const OnnxNode* node) { return node->op != "Shape"; });
-    }
-    return found;
-  }
-
-  // The one reader of a value, which has to be `op`.
-  const OnnxNode& only(const std::string& value, const std::string& op) const {
-    const auto found = readers(value);
-    if (found.size() != 1 || found.front()->op != op || !found.front()->domain.empty()) {
-      refuse(found.empty() ? "nothing reads " + value : shown(*found.front()), op + " alone behind " + value);
-    }
-    return checked(*found.front());
-  }
-
-  // Among several readers, the one that is `op`; null where there is none.
-  const OnnxNode* among(const std::string& value, const std::string& op) const {
-    const OnnxNode* one = nullptr;
-    for (const OnnxNode* node : readers(value)) {
-      if (node->op == op) {
-        if (one != nullptr) {
-          refuse(*node, "one " + op + " behind " + value);
-        }
-        one = &checked(*node);
-      }
-    }
-    return one;
-  }
-
-  [[nodiscard]] bool next_is(const std::string& value, const std::string& op) const {
-    const auto found = readers(value);
-    return found.size() == 1 && found.front()->op == op;
-  }
-
-  const OnnxTensor* constant(const std::string& name) const {
-    const auto found = graph_->constants.find(name);
-    return found == graph_->constants.end() ? nullptr : &found->second;
-  }
-
-  // The input of a node that is constant, of a node of two inputs.
-  const OnnxTensor& other(const OnnxNode& node, const std::string& value) const {
-    if (node.inputs.size() == 2) {
-      const OnnxTensor* found = constant(node.inputs[node.inputs[0] == value ? 1 : 0]);
-      if (found != nullptr) {
-        return *found;
-      }
-    }
-    refuse(node, "a constant beside " + value);
-  }
-
-  std::vector<float> vector_of(const OnnxNode& node, const OnnxTensor& tensor, std::size_t size) const {
-    std::vector<float> values = tensor.floats();
-    if (values.size() != size || (!tensor.dims.empty() && static_cast<std::size_t>(tensor.dims.back()) != size)) {
-      refuse(node, std::to_string(size) + " floats in " + tensor.name);
-    }
-    return values;
-  }
-
-  float scalar(const OnnxNode& node, const std::string& value) const {
-    const std::vector<float> found = other(node, value).floats();
-    if (found.size() != 1) {
-      refuse(node, "one number beside " + value);
-    }
-    return found.front();
-  }
-
-  Integers integers(const OnnxNode& node, std::size_t input) const {
-    const OnnxTensor* found = input < node.inputs.size() ? constant(node.inputs[input]) : nullptr;
-    if (found == nullptr || found->type != 7) {
-      refuse(node, "constant integers as input " + std::to_string(input));
-    }
-    return found->integers();
-  }
-
-  void require(bool holds, const OnnxNode& node, const std::string& expected) const {
-    if (!holds) {
-      refuse(node, expected);
-    }
-  }
-
- private:
-  const OnnxNode& checked(const OnnxNode& node) const {
-    if (node.outputs.empty() || node.outputs.front().empty()) {
-      refuse(node, "an output");
-    }
-    return node;
-  }
-
-  const OnnxGraph* graph_;
-  std::string path_;
-  std::map<std::string, std::vector<const OnnxNode*>> readers_;
-};
 
 struct Norm {
   float epsilon = 0;
@@ -182,8 +58,7 @@ class Finder {
     const OnnxAttribute* strides = conv.attribute("strides");
     const OnnxAttribute* pads = conv.attribute("pads");
     walk_.require(strides != nullptr && strides->ints == Integers{vit_.patch, vit_.patch} &&
-                      conv.integer("group", 1) == 1 &&
-                      (pads == nullptr || pads->ints == Integers{0, 0, 0, 0}),
+                      conv.integer("group", 1) == 1 && (pads == nullptr || pads->ints == Integers{0, 0, 0, 0}),
                   conv, "patches beside each other, without padding");
     vit_.image_height = spec_->preprocess.crop.height;
     vit_.image_width = spec_->preprocess.crop.width;
@@ -271,8 +146,8 @@ class Finder {
   // MatMul, and Add where there is a bias. `x` becomes what comes out.
   Linear linear_at(std::string& x, int inputs) {
     const OnnxNode& product = walk_.only(x, "MatMul");
-    const OnnxTensor* weight = product.inputs.size() == 2 && product.inputs[0] == x ? walk_.constant(product.inputs[1])
-                                                                                   : nullptr;
+    const OnnxTensor* weight =
+        product.inputs.size() == 2 && product.inputs[0] == x ? walk_.constant(product.inputs[1]) : nullptr;
     walk_.require(weight != nullptr && weight->dims.size() == 2 && weight->dims[0] == inputs && weight->dims[1] > 0 &&
                       weight->dims[1] <= 1 << 20,
                   product, "constant weights [" + std::to_string(inputs) + ", outputs]");
@@ -343,7 +218,8 @@ class Finder {
     std::string beside = x;
     if (narrowed_now_ && !narrowed_before_) {
       const OnnxNode* cut = walk_.among(x, "Slice");
-      walk_.require(cut != nullptr && slices(*cut, 1, vit_.token, vit_.token + 1), add, "the same token of the residual");
+      walk_.require(cut != nullptr && slices(*cut, 1, vit_.token, vit_.token + 1), add,
+                    "the same token of the residual");
       beside = cut->outputs.front();
     }
     walk_.require(add.inputs.size() == 2 && (add.inputs[0] == beside || add.inputs[1] == beside), add,
