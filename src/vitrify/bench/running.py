@@ -17,10 +17,11 @@ from vitrify.bench.contenders import Contender, digest_of, find_contenders, requ
 from vitrify.bench.loading import measure_load
 from vitrify.bench.machine import this_machine, usable_cores
 from vitrify.bench.peaks import measure_peaks
-from vitrify.bench.report import BENCH_FORMAT, BenchReport, Peaks, Row, Stages, arithmetic_of
+from vitrify.bench.report import BENCH_FORMAT, BenchReport, Peaks, Row, Stages, Verdict, arithmetic_of
 from vitrify.bench.stages import STAGE_IMAGES, time_stages, wrongly_prepared
 from vitrify.bench.summing import roofline_of, timing_of
 from vitrify.bench.turns import GPU_SETTLING_S, take_turns
+from vitrify.bench.verdicts import sentence, verdict_of
 from vitrify.classifier import pick_evenly
 from vitrify.engines import gpu_or_none
 from vitrify.errors import ArtifactError, ImageError, OptionError, VitrifyError
@@ -120,6 +121,8 @@ def bench(
         rows=tuple(rows),
         stages=stages,
         notes=tuple(run.notes),
+        verdicts=tuple(run.verdicts),
+        verdict=sentence(run.verdicts) or f"nothing to compare: {len(passed)} of the contenders has times",
     )
 
 
@@ -130,6 +133,7 @@ class _Run:
         self.config, self.progress = config, progress
         self.opened: dict[str, Runtime] = {}
         self.notes: list[str] = []
+        self.verdicts: list[Verdict] = []
         self._costs: dict[Path, GraphCost | None] = {}
 
     def read_images(
@@ -241,6 +245,8 @@ class _Run:
             progress=self.progress,
             label=f"timing, batch {rows[0].batch}",
         )
+        if (verdict := verdict_of(turns, batch=rows[0].batch)) is not None:
+            self.verdicts.append(verdict)
         first = next(iter(calls))
         timed = []
         for row, contender in zip(rows, contenders, strict=True):

@@ -87,6 +87,7 @@ def bench(
             out.print(shown)
         for shown in comparison_tables(comparison, str(compare)) if comparison else ():
             out.print(shown)
+        out.print(f"{report.verdict}.", style="bold")
     if output is not None:
         write_report(report, output)
         err.print(f"wrote {output}")
