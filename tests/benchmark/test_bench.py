@@ -6,26 +6,34 @@ import dataclasses
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from matplotlib.figure import Figure
 from onnx import numpy_helper
+from PIL import Image
 from rich.console import Console
 
 from tests.benchmark import stub
 from tests.conftest import tiny_spec
 from tests.inspection.test_network import by_hand
 from vitrify.benchmark import (
+    BENCH_FORMAT,
     BenchConfig,
+    BenchReport,
     LoadCost,
     Peaks,
     Turns,
     bench,
     bench_picture,
+    pictures,
     read_report,
     roofline_of,
     running,
+    stages,
     timing_of,
     write_report,
 )
@@ -79,6 +87,11 @@ def test_known_times_errors_and_memory(tmp_path: Path) -> None:
     assert first.load.peak_bytes - first.load.base_bytes < 100 << 20  # the other's memory is not in it
     assert second.load.first_inference_ms >= 10
     assert report.machine.versions["stub"] == "1"
+    assert [(verdict.fastest, verdict.than, verdict.told) for verdict in report.verdicts] == [
+        ("quick.stub stub fp32", "slow.stub stub fp32", True)
+    ] * 2  # 10 ms and 30: every round of 8 says so
+    assert report.verdict.startswith("quick.stub stub fp32 is ")
+    assert " times as fast as slow.stub stub fp32 at batch 1 (quartiles " in report.verdict
 
 
 def test_no_times_without_the_right_answers(tmp_path: Path) -> None:
@@ -97,6 +110,8 @@ def test_no_times_without_the_right_answers(tmp_path: Path) -> None:
     assert "ended with 11" in rows["crashing.stub"].problem
     assert rows["broken.stub"].check is None
     assert not report.passed
+    assert report.verdicts == ()
+    assert report.verdict == "nothing to compare: 1 of the contenders has times"
     # The first row has no times: the ratio is to the first that has.
     timing = rows["good.stub"].timing
     assert timing is not None
@@ -173,12 +188,41 @@ def test_real_artifacts_with_images(artifact: Path, photos: Path, tmp_path: Path
     for stage in report.stages:
         assert stage.images == 6
         assert min(stage.read_ms, stage.preprocess_ms, stage.decode_alone_ms, stage.inference_ms, stage.post_ms) > 0
-        assert stage.total_ms >= max(stage.preprocess_ms, stage.inference_ms)
+        parts = (stage.read_ms, stage.preprocess_ms, stage.inference_ms, stage.post_ms)
+        assert stage.total_ms == pytest.approx(sum(parts))
     path = tmp_path / "bench.json"
     write_report(report, path)
     assert read_report(path) == report
+    assert_stages_add_up(report)
     bench_picture(report, tmp_path / "bench.png")
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def assert_stages_add_up(report: BenchReport) -> None:
+    """In the picture: each bar ends where its total says."""
+    axes = Figure().subplots(1, 1)
+    pictures._stages(axes, report)
+    ends = [max(bar.get_x() + bar.get_width() for bar in row) for row in zip(*axes.containers, strict=True)]
+    written = [text.get_text() for text in axes.texts]
+    assert ends == pytest.approx([stage.total_ms for stage in report.stages])
+    assert written == [f"{end:.3g} ms" for end in ends]
+
+
+def test_what_holds_one_image_up_is_no_part_of_the_stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of 8 images two are held up, in different stages: medians would give 1 + 1 + 1 + 1 for a total of 5."""
+    image = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(image)
+    times = iter(
+        [(9.0,) * 4] * 2 + [(1.0, 2.0, 3.0, 4.0), (1.0, 2.0, 3.0, 4.5)] * 3 + [(50.0, 1, 1, 1), (1, 1, 70.0, 1)]
+    )
+    monkeypatch.setattr(stages, "_one", lambda *_: next(times))
+    runtime: Any = SimpleNamespace(prepares_images=False)
+    (found,) = stages.time_stages({"a": runtime}, [image] * 8)
+    # Sorted by their sums: three of 10, three of 10.5, the two. The middle half is one of 10 and three of 10.5.
+    assert (found.read_ms, found.preprocess_ms, found.inference_ms) == pytest.approx((1, 2, 3))
+    assert found.post_ms == pytest.approx((4 + 3 * 4.5) / 4)
+    assert found.total_ms == pytest.approx((10 + 3 * 10.5) / 4)
+    assert found.images == 8
 
 
 @pytest.mark.parametrize(
@@ -213,7 +257,7 @@ def test_what_is_no_report(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ArtifactError, match="no report"):
             read_report(path)
-    path.write_text(json.dumps({"format": 1, "date": "today"}))
+    path.write_text(json.dumps({"format": BENCH_FORMAT, "date": "today"}))
     with pytest.raises(SpecError, match="bench report"):
         read_report(path)
 

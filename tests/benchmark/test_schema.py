@@ -47,7 +47,7 @@ def edited(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda r: r.update(format=2),
+        lambda r: r.update(format=99),
         lambda r: r.pop("peaks"),
         lambda r: r.update(extra=1),
         lambda r: r["rows"][0].update(batch="1"),

@@ -35,8 +35,21 @@ def test_tables_json_and_comparison(artifact: Path, photos: Path, tmp_path: Path
     text = " ".join(capsys.readouterr().out.split())
     for words in ("images/s", "batch 1", "peak MB", "from a file to a label", "now over", "GFLOP/s"):
         assert words in text
+    assert text.endswith("nothing to compare: 1 of the contenders has times.")
     assert read_report(new).rows[0].sha256 == read_report(old).rows[0].sha256
     assert plot.exists()
+
+
+def test_it_ends_with_a_verdict(artifact: Path, tmp_path: Path, capsys: Captured) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(artifact.read_bytes())
+    report = tmp_path / "report.json"
+    assert run(["bench", str(artifact), str(other), *FAST, "--output", str(report)]) == 0
+    last = " ".join(capsys.readouterr().out.split()).rpartition("onnxruntime 1")[2]
+    told = read_report(report)
+    assert last.endswith(f"{told.verdict}.")
+    assert "no difference that this run can tell between" in told.verdict  # five rounds never do
+    assert {told.verdicts[0].fastest, told.verdicts[0].than} == {row.name for row in told.rows}
 
 
 def test_a_damaged_artifact_has_a_row_and_the_exit_code_is_1(artifact: Path, tmp_path: Path, capsys: Captured) -> None:

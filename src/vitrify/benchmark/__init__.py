@@ -12,6 +12,7 @@ from vitrify.benchmark.report import (
     Row,
     Stages,
     Timing,
+    Verdict,
     read_report,
     write_report,
 )
@@ -19,6 +20,7 @@ from vitrify.benchmark.running import BenchConfig, bench
 from vitrify.benchmark.schema import report_schema
 from vitrify.benchmark.summing import roofline_of, timing_of
 from vitrify.benchmark.turns import GPU_SETTLING_S, Turns, take_turns
+from vitrify.benchmark.verdicts import sentence, verdict_of
 
 __all__ = [
     "BENCH_FORMAT",
@@ -35,13 +37,16 @@ __all__ = [
     "Timing",
     "GPU_SETTLING_S",
     "Turns",
+    "Verdict",
     "bench",
     "bench_picture",
     "compare_reports",
     "read_report",
     "report_schema",
     "roofline_of",
+    "sentence",
     "take_turns",
     "timing_of",
+    "verdict_of",
     "write_report",
 ]

@@ -133,7 +133,7 @@ def _stages(axes: Axes, report: BenchReport) -> None:
     axes.margins(x=0.1)
     axes.invert_yaxis()
     axes.set_xlabel("ms, batch 1")
-    axes.set_title("from a file to a label")
+    axes.set_title(f"from a file to a label: means of the middle half of {report.stages[0].images} images")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     _tidy(axes)
 

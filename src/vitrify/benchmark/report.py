@@ -13,7 +13,7 @@ from vitrify.files import atomic_write
 from vitrify.spec import Check, Precision, Result, encode
 from vitrify.spec.codec import decode
 
-BENCH_FORMAT = 1
+BENCH_FORMAT = 2
 """Of the JSON file; raised when a field changes its meaning."""
 
 
@@ -172,20 +172,23 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Stages:
-    """From a file to a label at batch 1: medians over images, in milliseconds.
+    """From a file to a label at batch 1, in milliseconds.
+
+    Means over the middle half of the images, by what all stages took together: what held one image up is left out, as
+    of a median, and the stages add up to their total, as medians do not.
 
     Attributes:
         name: The contender.
-        images: Timed files.
+        images: Timed files, of which the middle half counts.
         read_ms: The file's bytes.
         pixels: Where images are resized, cropped and normalised: `cpu`, or `gpu` where the runtime prepares them.
         preprocess_ms: On the CPU decoding, resizing, cropping and normalising, which the native core does in one pass;
             with the GPU's pixels decoding alone.
-        decode_alone_ms: Decoding every pixel of the file without the rest. No part of the sum: the fused pass does not
-            decode what the crop drops.
+        decode_alone_ms: Decoding every pixel of the file without the rest, median. No part of the sum: the fused pass
+            does not decode what the crop drops.
         inference_ms: Tensor to logits; with the GPU's pixels decoded pixels to logits: copy, resize, inference.
         post_ms: Logits to the best labels.
-        total_ms: Median of the sums of the four stages.
+        total_ms: The sum of the four stages.
     """
 
     name: str
@@ -197,6 +200,33 @@ class Stages:
     inference_ms: float
     post_ms: float
     total_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Which contender is fastest at one batch size.
+
+    Attributes:
+        batch: Images in one call.
+        fastest: Its name.
+        than: What it stands beside: the first contender that was timed; where that is the fastest, the next.
+        times_as_fast: First quartile, median and third quartile of the ratio within each round.
+        rounds: Timed calls of each.
+        faster_rounds: Those in which `fastest` was faster.
+        chance: How seldom two that are equally fast differ in as many rounds: a sign test, two-sided.
+        told: Whether that is at most 1%; if not, this run cannot tell which is faster.
+        ties: Further contenders that this run cannot tell from `fastest`.
+    """
+
+    batch: int
+    fastest: str
+    than: str
+    times_as_fast: tuple[float, float, float]
+    rounds: int
+    faster_rounds: int
+    chance: float
+    told: bool
+    ties: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +242,8 @@ class BenchReport(Result):
         rows: In the order in which contenders were named, batch by batch.
         stages: Empty without images.
         notes: What a reader has to know.
+        verdicts: One for each batch size at which two contenders or more were timed.
+        verdict: The same in a sentence; says so where there was nothing to compare.
     """
 
     format: int
@@ -222,6 +254,8 @@ class BenchReport(Result):
     rows: tuple[Row, ...]
     stages: tuple[Stages, ...] = ()
     notes: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    verdict: str = ""
 
     @property
     def passed(self) -> bool:

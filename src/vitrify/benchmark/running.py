@@ -17,10 +17,11 @@ from vitrify.benchmark.contenders import Contender, digest_of, find_contenders, 
 from vitrify.benchmark.loading import measure_load
 from vitrify.benchmark.machine import this_machine
 from vitrify.benchmark.peaks import measure_peaks
-from vitrify.benchmark.report import BENCH_FORMAT, BenchReport, Peaks, Row, Stages, arithmetic_of
+from vitrify.benchmark.report import BENCH_FORMAT, BenchReport, Peaks, Row, Stages, Verdict, arithmetic_of
 from vitrify.benchmark.stages import STAGE_IMAGES, time_stages, wrongly_prepared
 from vitrify.benchmark.summing import roofline_of, timing_of
 from vitrify.benchmark.turns import GPU_SETTLING_S, take_turns
+from vitrify.benchmark.verdicts import sentence, verdict_of
 from vitrify.classifier import pick_evenly
 from vitrify.engines import gpu_or_none
 from vitrify.errors import ArtifactError, ImageError, OptionError, VitrifyError
@@ -121,6 +122,8 @@ def bench(
         rows=tuple(rows),
         stages=stages,
         notes=tuple(run.notes),
+        verdicts=tuple(run.verdicts),
+        verdict=sentence(run.verdicts) or f"nothing to compare: {len(passed)} of the contenders has times",
     )
 
 
@@ -131,6 +134,7 @@ class _Run:
         self.config, self.progress = config, progress
         self.opened: dict[str, Runtime] = {}
         self.notes: list[str] = []
+        self.verdicts: list[Verdict] = []
         self._costs: dict[Path, GraphCost | None] = {}
 
     def read_images(
@@ -242,6 +246,8 @@ class _Run:
             progress=self.progress,
             label=f"timing, batch {rows[0].batch}",
         )
+        if (verdict := verdict_of(turns, batch=rows[0].batch)) is not None:
+            self.verdicts.append(verdict)
         first = next(iter(calls))
         timed = []
         for row, contender in zip(rows, contenders, strict=True):

@@ -47,4 +47,5 @@ def bench(run: Run[BenchReport], *, compare: Path | None = None, json: JsonFlag 
             out.print(shown)
         for shown in comparison_tables(comparison, str(compare)) if comparison else ():
             out.print(shown)
+        out.print(f"{report.verdict}.", style="bold")
     return 0 if report.passed else 1

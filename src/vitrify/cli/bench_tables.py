@@ -113,7 +113,7 @@ def _costs(report: BenchReport, places: dict[str, int]) -> Table:
 
 def _stages(report: BenchReport, places: dict[str, int]) -> Table:
     numbers = ("#", "pixels", "read", "preprocess", "(decode alone)", "inference", "post", "total")
-    title = f"from a file to a label, ms, batch 1, medians of {report.stages[0].images} images"
+    title = f"from a file to a label, ms, batch 1, means of the middle half of {report.stages[0].images} images"
     made = table(*numbers, title=title, right=numbers)
     for row in report.stages:
         values = (row.read_ms, row.preprocess_ms, row.decode_alone_ms, row.inference_ms, row.post_ms, row.total_ms)
