@@ -181,7 +181,7 @@ def test_without_labels_answers_are_compared(trained: Digits, tmp_path: Path) ->
     assert result.search.images == len(trained.calibration) == 96
     assert "calibration images themselves" in result.notes[0]
     assert result.notes[1].startswith("of 96 answers 0 were lost: with 80% confidence no more than 1.7% is lost")
-    assert "about 170 images like these would tell" in result.notes[1]
+    assert "about 180 images like these would tell" in result.notes[1]
     assert result.search.min_agreement == 0.99
     assert result.search.attempts[-1].top1 is None
     assert result.search.attempts[-1].agreement == 1

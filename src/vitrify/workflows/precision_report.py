@@ -71,8 +71,8 @@ def _untold(loss: Loss, search: PrecisionSearch) -> list[str]:
         return []
     would = "just what is allowed, so that no number of such images would tell"
     if needed is not None:
-        digits = len(str(needed)) - 2
-        would = f"about {round(needed / 10**digits + 0.5) * 10**digits:,} images like these would tell"
+        step = 10 ** (len(str(needed)) - 2)
+        would = f"about {-(-needed // step) * step:,} images like these would tell"
     most = f"{100 * loss.bounds(search.confidence)[1]:.2g}"
     answers = f"of {loss.images} answers {loss.lost} "
     answers += f"{_were(loss.lost)} lost" + (f" and {loss.gained} gained" if loss.gained is not None else "")
