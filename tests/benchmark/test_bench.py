@@ -55,6 +55,7 @@ def stubs(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = (*registry.RUNTIMES, stub.ROW)
     monkeypatch.setattr(registry, "RUNTIMES", rows)
     monkeypatch.setattr(contenders_module, "RUNTIMES", rows)
+    monkeypatch.setattr(contenders_module, "Artifact", stub.Door)
     monkeypatch.setattr(running, "measure_peaks", lambda _threads: PEAKS)
 
 
