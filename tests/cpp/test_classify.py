@@ -163,7 +163,7 @@ def test_help_and_version(program: Path) -> None:
     out, _ = classify(program, "--help")
     assert "Example: vitrify-classify" in out
     out, _ = classify(program, "--version")
-    assert re.match(r"vitrify-classify \d+\.\d+\.\d+, openvino, pixels on \w+\n", out)
+    assert re.match(r"vitrify-classify \d+\.\d+\.\d+, openvino(, cuda)?, pixels on \w+\n", out)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")

@@ -139,7 +139,7 @@ def test_the_command_says_what_was_outrun(
     assert run(command) == 0
     assert "1.50 times as fast as standing.engine (1.50 in the first quartile)" in capsys.readouterr().out
     assert run([*command[:-2], "--min-speedup", "2"]) == 2
-    assert "--min-speedup belongs to a race" in capsys.readouterr().err
+    assert "min_speedup belongs to a race" in capsys.readouterr().err
     monkeypatch.setattr(racing, "take_turns", Clock(*[0.5] * 11))
     assert run(command) == 1
     assert "nothing was written" in capsys.readouterr().err

@@ -14,7 +14,7 @@ using Text = std::string_view;
 
 // ONNX's own operators on tensors that a classifier may consist of. None has a subgraph, none reads a file, none is
 // random. Sorted, for it is searched.
-constexpr std::array<Text, 122> kOperators{"Abs",
+constexpr std::array<Text, 124> kOperators{"Abs",
                                            "Add",
                                            "And",
                                            "ArgMax",
@@ -63,6 +63,8 @@ constexpr std::array<Text, 122> kOperators{"Abs",
                                            "HardSwish",
                                            "Identity",
                                            "InstanceNormalization",
+                                           "IsInf",
+                                           "IsNaN",
                                            "LRN",
                                            "LayerNormalization",
                                            "LeakyRelu",
