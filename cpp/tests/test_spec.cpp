@@ -72,7 +72,9 @@ void test_refusals(const Json& good) {
           [](Json& spec) { spec["source"]["model_kwargs"]["depth"] = Json::object(); });
   refused("spec.saturation_free", [](Json& spec) { spec["saturation_free"] = 1; });
   refused("no version", [](Json& spec) { spec["version"] = "1"; });
-  refused("newer", [](Json& spec) { spec["version"] = 2; });
+  refused("newer", [](Json& spec) { spec["version"] = 3; });
+  refused("older", [](Json& spec) { spec["version"] = 1; });
+  refused("an extension without an owner", [](Json& spec) { spec["extensions"] = {{"note", 1}}; });
   refused("newer", [](Json& spec) { spec["version"] = UINT64_MAX; });
 
   std::string text(100'000, '[');

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import time
-import types
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +37,17 @@ def write_stub(path: Path, spec: ModelSpec, *, golden: bool = True, **behaviour:
     return path
 
 
-def spec_of(path: Path) -> ModelSpec:
-    """The spec of a stub, or of a true artifact: what the door tells in a test with both."""
-    if path.suffix != ".stub":
-        return Artifact.open(path).spec
-    return ModelSpec.from_json(json.loads(path.read_text())["spec"])
-
-
-class Door:
+class Door(Artifact):
     """Opens stubs beside true artifacts."""
 
-    @staticmethod
-    def open(path: Path) -> types.SimpleNamespace:
-        return types.SimpleNamespace(spec=spec_of(path))
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Artifact:
+        path = Path(path)
+        return cls(path, "onnx", None) if path.suffix == ".stub" and path.exists() else Artifact.open(path)
+
+    @property
+    def spec(self) -> ModelSpec:
+        return ModelSpec.from_json(json.loads(self.path.read_text())["spec"])
 
 
 class StubRuntime(Runtime):
@@ -70,8 +67,8 @@ class StubRuntime(Runtime):
         del self._held
 
     @property
-    def spec(self) -> ModelSpec:
-        return spec_of(self.path)
+    def artifact(self) -> Artifact:
+        return Door.open(self.path)
 
     def _describe(self) -> Signature:
         spec = self.spec

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import onnx
 
+from vitrify.graphs import write_artifact
+from vitrify.spec import SPEC_KEY, ModelSpec
 from vitrify.verification import LayerReport
 
 PARTS = ["patch_embed", "embedding", "blocks.0", "blocks.1", "norm", "head"]
@@ -15,7 +17,13 @@ PARTS = ["patch_embed", "embedding", "blocks.0", "blocks.1", "norm", "head"]
 def rewritten(artifact: Path, target: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
     model = onnx.load(artifact)
     change(model)
-    onnx.save(model, target)
+    return saved(model, target)
+
+
+def saved(model: onnx.ModelProto, target: Path) -> Path:
+    """Written as vitrify writes it, so that only what it answers gives the change away."""
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    write_artifact(model, ModelSpec.from_json(texts[SPEC_KEY]), target)
     return target
 
 

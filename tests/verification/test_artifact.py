@@ -10,6 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from tests.conftest import tiny_model, tiny_spec
+from tests.verification.changed import saved
 from vitrify.checkpoints import save_checkpoint
 from vitrify.errors import GateError, OptionError
 from vitrify.graphs import embed_spec
@@ -27,8 +28,7 @@ def changed(artifact: Path, target: Path, *, weight: str, factor: float) -> Path
     for tensor in model.graph.initializer:
         if tensor.name == weight:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), weight))
-            onnx.save(model, target)
-            return target
+            return saved(model, target)
     raise AssertionError([tensor.name for tensor in model.graph.initializer])
 
 
@@ -68,8 +68,7 @@ def test_swapped_labels_order_of_the_head_is_noticed(artifact: Path, tmp_path: P
         if tensor.name == "head.bias":
             values = numpy_helper.to_array(tensor)[::-1].copy()
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    onnx.save(model, tmp_path / "swapped.onnx")
-    assert not passed(tmp_path / "swapped.onnx")
+    assert not passed(saved(model, tmp_path / "swapped.onnx"))
 
 
 def test_another_model_is_noticed(artifact: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@
 
 namespace vitrify {
 
-inline constexpr int kSpecVersion = 1;
+inline constexpr int kSpecVersion = 2;
 
 // Real images that a reduced precision must have been judged on before anything uses it unasked.
 inline constexpr std::int64_t kMinImages = 32;
@@ -73,6 +73,8 @@ struct ModelSpec {
   bool saturation_free = false;
   std::vector<GoldenVector> golden;
   std::vector<Check> checks;  // empty where the artifact has no record
+  // Of the whole file with these 64 digits as zeros; empty where the spec is in no such file.
+  std::string file_sha256;
 
   // Floats in one image's tensor: 3 * crop.height * crop.width.
   [[nodiscard]] std::size_t tensor_size() const noexcept {

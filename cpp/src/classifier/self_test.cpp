@@ -13,6 +13,7 @@
 
 #include "engines/sha256.hpp"
 #include "golden.hpp"
+#include "spec/onnx_form.hpp"
 #include "spec/storage.hpp"
 
 #ifndef VITRIFY_VERSION
@@ -132,6 +133,7 @@ void test_itself(const std::string& path, const ModelSpec& spec, Engine& engine,
   if (mode == SelfTest::automatic && verdicts.passed(key)) {
     return;
   }
+  spec::require_sealed(path, spec.file_sha256);
   const GoldenReport report = compare_golden(spec, engine, arithmetic);
   if (!report.passed) {
     refuse(path, spec, computation, report);

@@ -30,4 +30,8 @@ struct OnnxFault {
 // Throws ArtifactError for a file that holds anything else, or that cannot be read.
 void require_known_form(const std::string& path);
 
+// Throws ArtifactError for a file whose bytes are not those that it was written with: the SHA-256 of all of them, with
+// the digest's own 64 digits as zeros. An empty digest holds it to nothing.
+void require_sealed(const std::string& path, const std::string& sha256);
+
 }  // namespace vitrify::spec

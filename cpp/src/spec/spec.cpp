@@ -149,15 +149,31 @@ std::vector<Check> checks_of(const Value& value) {
   return fields["checks"].list(check_of);
 }
 
+// What an extension says is for whoever knows it; that it has an owner is part of the format.
+void check_extension(const std::string& name, const Value& value) {
+  bool starts = true;  // at the first character of a part
+  bool known = true;
+  for (const char c : name) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+    known = known && (plain || (c == '.' && !starts));
+    starts = c == '.';
+  }
+  if (!known || starts || name.find('.') == std::string::npos) {
+    value.refuse("a name of lower case such as acme.note");
+  }
+}
+
 void check_version(const Json& data) {
   const bool numbered = data.is_object() && data.contains("version") && data["version"].is_number_unsigned();
   const auto version = numbered ? data["version"].get<std::uint64_t>() : 0;
   if (version == 0) {
-    throw SpecError("the model spec has no version", {}, "1 to " + std::to_string(kSpecVersion));
+    throw SpecError("the model spec has no version", {}, std::to_string(kSpecVersion));
   }
-  if (version > kSpecVersion) {
-    throw SpecVersionError("the model spec is newer than this vitrify", "version " + std::to_string(version),
-                           "at most " + std::to_string(kSpecVersion), "build a newer vitrify");
+  if (version != kSpecVersion) {
+    const bool newer = version > kSpecVersion;
+    throw SpecVersionError(std::string("the model spec is ") + (newer ? "newer" : "older") + " than this vitrify",
+                           "version " + std::to_string(version), "version " + std::to_string(kSpecVersion),
+                           newer ? "build a newer vitrify" : "export the artifact again");
   }
 }
 
@@ -211,8 +227,8 @@ Json spec::json_of(std::string_view text) {
 ModelSpec spec::spec_of(const Value& value) {
   check_version(value.json());
   const Fields fields(
-      value, {"input", "preprocess", "labels", "source"},
-      {"version", "output", "precision", "saturation_free", "golden", "verification", "precision_search"});
+      value, {"version", "input", "preprocess", "labels", "source"},
+      {"output", "precision", "saturation_free", "golden", "verification", "file_sha256", "extensions"});
   ModelSpec result;
   Size input_size;
   result.input = input_of(fields["input"], input_size);
@@ -233,6 +249,11 @@ ModelSpec spec::spec_of(const Value& value) {
   }
   if (fields.has("verification")) {
     result.checks = checks_of(fields["verification"]);
+  }
+
+  result.file_sha256 = fields.text_or("file_sha256");
+  if (fields.has("extensions")) {
+    fields["extensions"].each([](const std::string& name, const Value& item) { check_extension(name, item); });
   }
 
   const Size crop = result.preprocess.crop;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from vitrify import _native
-from vitrify.errors import ArtifactError, OptionError
+from vitrify.artifacts.integrity import require_sealed
+from vitrify.errors import ArtifactError, OptionError, SpecMissingError
 from vitrify.files import sha256_of
 from vitrify.spec import ENGINE_SUFFIXES, MANIFEST_SUFFIX, ModelSpec, read_spec
 
@@ -102,6 +104,54 @@ class Artifact:
         return "" if self.path.is_dir() else sha256_of(self.path)
 
     @property
+    def weights_sha256(self) -> str:
+        """Of the checkpoint that the weights come from, 64 hexadecimal digits; empty where that is not known."""
+        return self.sha256 if self.kind == "checkpoint" else self.spec.source.checkpoint_sha256
+
+    def require_intact(self) -> None:
+        """Holds the file to the digest that it was written with; a file without one passes.
+
+        Raises:
+            ArtifactError: Its bytes are not those that were written.
+        """
+        if self.kind != "engine" and self.path.suffix in (".onnx", ".safetensors"):
+            with contextlib.suppress(SpecMissingError):
+                require_sealed(self.path, self.spec)
+
+    def require_same_model(
+        self, other: Artifact, *, spec: ModelSpec | None = None, other_spec: ModelSpec | None = None
+    ) -> None:
+        """Refuses another artifact unless it is of the same model: the same weights, which answer the same question.
+
+        Args:
+            other: What is to be compared with this one, in whatever form and precision.
+            spec: This one's, where only the open model tells it, as a foreign checkpoint's.
+            other_spec: The other's.
+
+        Raises:
+            OptionError: They are of different models; says what differs.
+            Others: As `spec`.
+        """
+        mine, its = spec or self.spec, other_spec or other.spec
+        weights = self.weights_sha256, other.weights_sha256
+        for what, here, there in (
+            ("architectures", mine.source.architecture, its.source.architecture),
+            ("input shapes", mine.input_shape, its.input_shape),
+            ("labels", mine.labels, its.labels),
+            ("preprocessing", mine.preprocess, its.preprocess),
+            ("tasks", mine.output.task, its.output.task),
+            ("checkpoints", *(weights if all(weights) else ("", ""))),
+        ):
+            if here != there:
+                got, expected = _where_they_differ(there, here)
+                raise OptionError(
+                    f"{other} and {self} are of different models: their {what} differ",
+                    got=got,
+                    expected=expected,
+                    hint="name artifacts that were made from one checkpoint",
+                )
+
+    @property
     def size_bytes(self) -> int:
         """Of the file, or of all files of a folder."""
         if self.path.is_dir():
@@ -110,6 +160,16 @@ class Artifact:
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+def _where_they_differ(got: object, expected: object) -> tuple[str, str]:
+    """Both, as short as an error message has to be: of two lists of labels, those that differ."""
+    sides = [got, expected]
+    if isinstance(got, tuple) and isinstance(expected, tuple) and len(got) == len(expected) > 3:
+        pairs = [pair for pair in zip(got, expected, strict=True) if pair[0] != pair[1]]
+        sides = [tuple(pair[side] for pair in pairs[:5]) for side in (0, 1)]
+    texts = [", ".join(map(str, side)) if isinstance(side, tuple) else str(side) for side in sides]
+    return tuple(text if len(text) <= 120 else text[:119] + "…" for text in texts)  # type: ignore[return-value]
 
 
 def _checked_onnx(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vitrify.benchmark.contenders import Contender, require_same_model
+from vitrify.benchmark.contenders import Contender
 from vitrify.errors import OptionError, VitrifyError
 from vitrify.progress import Progress
 from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, exact_runtime_for, infer_logits, open_runtime
@@ -116,8 +116,8 @@ def _answers_of(
             raise OptionError(
                 f"the reference {path} is not in fp32", got=spec.precision, expected="the fp32 artifact or checkpoint"
             )
-        if known is not None and known.spec is not None:
-            require_same_model(known.path, known.spec, path, spec)
+        if known is not None and known.artifact is not None and known.spec is not None:
+            known.artifact.require_same_model(runtime.artifact, other_spec=spec)
         given = golden_recipe_batch(spec.input_shape) if tensors is None else tensors
         starts = progress.track(range(0, len(given), _REFERENCE_BATCH), label=f"reference: {path.name}")
         logits = np.concatenate([infer_logits(runtime, spec, given[n : n + _REFERENCE_BATCH]) for n in starts])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 from vitrify.artifacts import Artifact
 from vitrify.benchmark.report import contender_name
 from vitrify.errors import ArtifactError, OptionError, VitrifyError
-from vitrify.files import sha256_of
 from vitrify.runtimes import RUNTIMES, RuntimeRow, has_native_bf16, pick_runtime, runtimes_for
 from vitrify.spec import ModelSpec, Precision
 
@@ -19,13 +19,15 @@ class Contender:
     """One artifact in one runtime and precision.
 
     Attributes:
-        path: The artifact.
+        path: The file.
+        artifact: What came in by the door; None of a damaged file.
         row: The runtime.
         precision: That the runtime is asked for.
         spec: As the file tells it before it is opened; None where only the open model does, or where it is damaged.
     """
 
     path: Path
+    artifact: Artifact | None
     row: RuntimeRow
     precision: Precision
     spec: ModelSpec | None
@@ -53,20 +55,19 @@ def find_contenders(
     _check_names(artifacts, runtimes)
     found: list[Contender] = []
     for path in artifacts:
-        if not path.exists():
-            raise ArtifactError(f"no such file: {path}", hint="check the path")
+        artifact, spec = _opened(path, alone=len(artifacts) == 1), None
+        if artifact is not None:
+            with contextlib.suppress(VitrifyError):  # a foreign checkpoint, or its row will say so
+                spec = artifact.spec
+            artifact.release()
         rows = runtimes_for(path)
         named = tuple(row for row in rows if "all" in runtimes or row.name in runtimes)
         if not named and len(artifacts) == 1:
             pick_runtime(path, runtimes[0])  # says why
         for row in named:
             kind = row.load()
-            try:
-                spec = Artifact.open(path).spec
-            except VitrifyError:
-                spec = None  # a foreign checkpoint, or its row will say so
             found += [
-                Contender(path=path, row=row, precision=precision, spec=spec)
+                Contender(path=path, artifact=artifact, row=row, precision=precision, spec=spec)
                 for precision in kind.precisions
                 if (precision in precisions or ("all" in precisions and _by_default(precision)))
             ]
@@ -82,44 +83,20 @@ def find_contenders(
         raise OptionError(
             f"the {missing[0]} runtime runs none of the artifacts in this precision", hint="leave it out of --runtime"
         )
-    specs = [(contender.path, contender.spec) for contender in found if contender.spec is not None]
-    for path, spec in specs[1:]:
-        require_same_model(specs[0][0], specs[0][1], path, spec)
+    told = [contender.artifact for contender in found if contender.artifact and contender.spec]
+    for artifact in told[1:]:
+        told[0].require_same_model(artifact)
     return tuple(found)
 
 
-def require_same_model(first: Path, truth: ModelSpec, path: Path, spec: ModelSpec) -> None:
-    """Refuses artifacts that do not answer the same question.
-
-    Raises:
-        OptionError: Labels, input or preprocessing differ.
-    """
-    differing = {
-        "labels": (spec.labels, truth.labels),
-        "input size": (spec.input_shape, truth.input_shape),
-        "preprocessing": (spec.preprocess, truth.preprocess),
-        "task": (spec.output.task, truth.output.task),
-    }
-    for what, (got, expected) in differing.items():
-        if got != expected:
-            raise OptionError(
-                f"{path} and {first} are of different models: their {what} differ",
-                got=_short(got),
-                expected=_short(expected),
-                hint="bench artifacts of one model: their answers have to be comparable",
-            )
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files of a folder."""
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return path.stat().st_size
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, empty for a folder."""
-    return "" if path.is_dir() else sha256_of(path)
+def _opened(path: Path, *, alone: bool) -> Artifact | None:
+    """None of a damaged file among others: its row will say so, and the others go on."""
+    try:
+        return Artifact.open(path)
+    except ArtifactError:
+        if alone or not path.exists():
+            raise
+        return None
 
 
 def _by_default(precision: Precision) -> bool:
@@ -140,8 +117,3 @@ def _check_names(artifacts: Sequence[Path], runtimes: Sequence[str]) -> None:
         )
     if not artifacts:
         raise OptionError("no artifact was named", hint="vitrify bench model.onnx model.int8.onnx")
-
-
-def _short(value: object) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return text if len(text) <= 120 else text[:119] + "…"

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vitrify.artifacts import Artifact
 from vitrify.benchmark.answers import Reference, check_answers, find_reference, golden_reference
-from vitrify.benchmark.contenders import Contender, digest_of, find_contenders, require_same_model, size_of
+from vitrify.benchmark.contenders import Contender, find_contenders
 from vitrify.benchmark.loading import measure_load
 from vitrify.benchmark.machine import this_machine
 from vitrify.benchmark.peaks import measure_peaks
@@ -30,7 +31,7 @@ from vitrify.machine import available_threads
 from vitrify.pixels import preprocess
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, infer_logits, open_runtime
-from vitrify.spec import ModelSpec, golden_recipe_batch, read_spec
+from vitrify.spec import ModelSpec, golden_recipe_batch
 from vitrify.verification import describe
 
 
@@ -171,16 +172,14 @@ class _Run:
         stack: contextlib.ExitStack,
     ) -> list[Row]:
         """Loads, checks and times everything."""
-        files = {path: (digest_of(path), size_of(path)) for path in dict.fromkeys(c.path for c in contenders)}
         found: list[Row] = []
         for batch in self.config.batches:
             rows = []
             for contender in self.progress.track(contenders, label=f"loading and checking, batch {batch}"):
-                sha256, size = files[contender.path]
                 row = Row(
                     artifact=str(contender.path),
-                    sha256=sha256,
-                    size_bytes=size,
+                    sha256=contender.artifact.sha256 if contender.artifact else "",
+                    size_bytes=contender.artifact.size_bytes if contender.artifact else contender.path.stat().st_size,
                     runtime=contender.row.name,
                     precision=contender.precision,
                     arithmetic="",
@@ -209,7 +208,7 @@ class _Run:
             return dataclasses.replace(row, problem=_problem(error))
         spec = runtime.spec
         first = next(iter(self.opened.values()))
-        require_same_model(first.path, first.spec, contender.path, spec)
+        first.artifact.require_same_model(runtime.artifact, spec=first.spec, other_spec=spec)
         arithmetic, around = arithmetic_of(spec.precision, contender.precision)
         row = dataclasses.replace(row, arithmetic=arithmetic, around=around)
         truth = golden_reference(spec) if reference is None or reference.is_itself(contender) else reference
@@ -293,7 +292,7 @@ def _like(path: Path | None) -> ModelSpec | None:
     if path is None:
         return None
     with contextlib.suppress(VitrifyError):
-        return read_spec(path)
+        return Artifact.open(path).spec
     return None
 
 

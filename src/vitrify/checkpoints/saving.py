@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
+from vitrify.artifacts import seal, unsealed
 from vitrify.errors import OptionError, StorageError
 from vitrify.files import atomic_path
 from vitrify.spec import SPEC_KEY, ModelSpec
@@ -36,7 +37,8 @@ def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, spec: ModelS
     with atomic_path(path) as temporary:
         # One key only: safetensors writes several in no fixed order, and equal weights should be equal files.
         try:
-            save_file(tensors, temporary, metadata={SPEC_KEY: spec.to_json()})
+            save_file(tensors, temporary, metadata={SPEC_KEY: unsealed(spec).to_json()})
+            seal(temporary)
         except SafetensorError as error:  # its own type, also for what the operating system says
             raise StorageError(
                 f"cannot write {path}", got=error, hint=f"check the space and rights of {path.parent}"

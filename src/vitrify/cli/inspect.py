@@ -29,10 +29,12 @@ def inspect(
         netron: Open the graph in a browser with Netron, where it is installed.
         json: Print everything as JSON on stdout.
     """
+    from vitrify.artifacts import Artifact
     from vitrify.engines import read_manifest, require_intact
-    from vitrify.spec import read_spec
 
-    spec = read_spec(artifact)
+    opened = Artifact.open(artifact)
+    opened.require_intact()
+    spec = opened.spec
     network = None
     if artifact.suffix == ".onnx":
         from vitrify.inspection import inspect_network

@@ -6,15 +6,23 @@ from pathlib import Path
 
 import onnx
 
+from vitrify.artifacts import Artifact, seal, unsealed
 from vitrify.errors import GateError, OptionError
 from vitrify.files import atomic_path
-from vitrify.spec import SPEC_KEY, ModelSpec, read_spec
+from vitrify.spec import SPEC_KEY, ModelSpec
 
 _PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
 
 
 def embed_spec(proto: onnx.ModelProto, spec: ModelSpec) -> None:
-    """Writes the spec into `metadata_props` in place, over one that is there."""
+    """Writes the spec into `metadata_props` in place, over one that is there.
+
+    The digest of a file is left out: the graph is in none yet.
+    """
+    _embed(proto, spec.replace(file_sha256=""))
+
+
+def _embed(proto: onnx.ModelProto, spec: ModelSpec) -> None:
     kept = [(entry.key, entry.value) for entry in proto.metadata_props if entry.key != SPEC_KEY]
     onnx.helper.set_model_props(proto, dict([*kept, (SPEC_KEY, spec.to_json())]))
     proto.producer_name = "vitrify"
@@ -22,12 +30,12 @@ def embed_spec(proto: onnx.ModelProto, spec: ModelSpec) -> None:
 
 
 def write_artifact(proto: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
-    """Writes a graph with its spec, the same bytes for the same graph.
+    """Writes a graph with its spec and the file's digest, the same bytes for the same graph.
 
     Raises:
         OptionError: It does not fit into one file.
     """
-    embed_spec(proto, spec)
+    _embed(proto, unsealed(spec))
     size = proto.ByteSize()
     if size > _PROTOBUF_LIMIT_BYTES:
         raise OptionError(
@@ -37,6 +45,7 @@ def write_artifact(proto: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
             hint="take a smaller architecture",
         )
     path.write_bytes(proto.SerializeToString(deterministic=True))
+    seal(path)
 
 
 def place_artifact(proto: onnx.ModelProto, spec: ModelSpec, output: Path) -> None:
@@ -49,5 +58,7 @@ def place_artifact(proto: onnx.ModelProto, spec: ModelSpec, output: Path) -> Non
     """
     with atomic_path(output) as temporary:
         write_artifact(proto, spec, temporary)
-        if read_spec(temporary) != spec:
+        written = Artifact.open(temporary)
+        written.require_intact()
+        if written.spec != spec:
             raise GateError("the spec that was read back differs from the one that was written")

@@ -33,6 +33,7 @@ def self_test(runtime: Runtime, spec: ModelSpec, when: SelfTest = "auto") -> Non
             `never`.
 
     Raises:
+        ArtifactError: The file is not the one that was written.
         SelfTestError: A logit is off by more than its precision's gate allows, or is no number.
         SpecError: `always`, and the artifact has no golden vectors.
         OptionError: Another word for `when`.
@@ -49,6 +50,7 @@ def self_test(runtime: Runtime, spec: ModelSpec, when: SelfTest = "auto") -> Non
     verdict = cache_folder() / "self-test" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
     if when == "auto" and verdict.exists():
         return
+    runtime.artifact.require_intact()
     use = _worst_use(runtime, spec)
     with contextlib.suppress(OSError, StorageError):  # what cannot be kept is tested again the next time
         atomic_write(verdict, json.dumps({"key": key.splitlines(), "gate_use": use}, indent=1))

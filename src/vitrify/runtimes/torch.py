@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
+from vitrify.artifacts import Artifact
 from vitrify.checkpoints import Overrides, load_checkpoint, spec_from_checkpoint
 from vitrify.errors import InputError, OptionError, RuntimeFailureError
 from vitrify.machine import quota_threads
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
-from vitrify.spec import ModelSpec, read_spec
+from vitrify.spec import ModelSpec
 
 
 class TorchRuntime(Runtime):
@@ -74,7 +75,7 @@ def _overrides(path: Path, like: ModelSpec | None) -> Overrides:
 
 def _has_spec(path: Path) -> bool:
     try:
-        read_spec(path)
+        Artifact.open(path).spec  # noqa: B018
     except InputError:
         return False
     return True

@@ -24,7 +24,7 @@ from vitrify.spec.model_spec import (
     Source,
     Task,
 )
-from vitrify.spec.search import Attempt, Precision, PrecisionSearch
+from vitrify.spec.search import PRECISION_SEARCH, Attempt, Precision, PrecisionSearch
 from vitrify.spec.storage import ENGINE_SUFFIXES, MANIFEST_SUFFIX, read_spec
 from vitrify.spec.verification import MIN_IMAGES, Check, Gate, InputKind, Verification
 
@@ -34,6 +34,7 @@ __all__ = [
     "GOLDEN_RECIPES",
     "MANIFEST_SUFFIX",
     "MIN_IMAGES",
+    "PRECISION_SEARCH",
     "SPEC_KEY",
     "SPEC_VERSION",
     "Attempt",

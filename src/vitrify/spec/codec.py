@@ -52,6 +52,8 @@ def decode(kind: type[T], data: Any, *, root: str = "spec") -> T:
 
 def _decode(kind: Any, data: Any, path: str) -> Any:  # noqa: PLR0911 - one return a kind
     origin = get_origin(kind)
+    if kind is Any:
+        return data
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, data, path)
     if origin in (Union, types.UnionType):

@@ -12,11 +12,11 @@ from typing import Any, Literal, get_args
 
 from vitrify.errors import OptionError, SpecError, SpecVersionError
 from vitrify.spec.codec import decode, encode
-from vitrify.spec.search import Precision, PrecisionSearch
+from vitrify.spec.search import PRECISION_SEARCH, Precision, PrecisionSearch
 from vitrify.spec.verification import Verification
 
-SPEC_VERSION = 1
-"""Goes up with every change of a field's name or meaning; a reader refuses a newer one."""
+SPEC_VERSION = 2
+"""Goes up with every change of a field's name or meaning; a reader refuses another one. New things are extensions."""
 
 SPEC_KEY = "vitrify.spec"
 """Where the JSON text lives: ONNX `metadata_props` and safetensors `__metadata__`."""
@@ -33,6 +33,7 @@ MAX_SIDE = (1 << 14) - 1
 ResizeRule = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Task = Literal["single-label", "multi-label"]
+_EXTENSION = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
 KwargValue = int | float | bool | str | tuple[int, ...] | None
 
 
@@ -122,6 +123,10 @@ def _check_json(text: str | bytes) -> None:
             raise SpecError(
                 "the model spec is nested too deeply", got="more levels", expected=f"at most {MAX_SPEC_DEPTH}"
             )
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number")
 
 
 def _triple(values: Any) -> tuple[float, float, float]:
@@ -217,7 +222,9 @@ class ModelSpec:
             (`vitrify.graphs.saturation`).
         golden: Inputs with known answers.
         verification: What was measured when this was written; absent in a checkpoint.
-        precision_search: How the graph got a lower precision than fp32; absent where it did not.
+        file_sha256: Of the whole file with these 64 digits replaced by zeros; empty where the spec is in no such file.
+            It says nothing of the model, so that two specs may differ in it and be equal.
+        extensions: JSON values under names of the form `owner.name`, which a reader that does not know them skips.
     """
 
     version: int = SPEC_VERSION
@@ -230,9 +237,15 @@ class ModelSpec:
     saturation_free: bool = False
     golden: tuple[GoldenVector, ...] = ()
     verification: Verification | None = None
-    precision_search: PrecisionSearch | None = None
+    file_sha256: str = dataclasses.field(default="", compare=False)
+    extensions: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in self.extensions:
+            if not _EXTENSION.fullmatch(name):
+                raise SpecError(
+                    "an extension of the spec has no owner in its name", got=repr(name), expected="such as acme.note"
+                )
         crop = (self.preprocess.crop_height, self.preprocess.crop_width)
         if crop != (self.input.height, self.input.width):
             raise SpecError("preprocessing and input disagree", got=f"crop {crop}", expected=f"{self.input_shape[1:]}")
@@ -251,6 +264,18 @@ class ModelSpec:
         """`(channels, height, width)` of one image."""
         return self.input.channels, self.input.height, self.input.width
 
+    @property
+    def precision_search(self) -> PrecisionSearch | None:
+        """How the graph got a lower precision than fp32; None where it did not, or in words of another version."""
+        try:
+            return decode(PrecisionSearch, self.extensions[PRECISION_SEARCH], root=PRECISION_SEARCH)
+        except (KeyError, SpecError):
+            return None
+
+    def extended(self, name: str, value: Any) -> ModelSpec:
+        """A copy with one extension more, or another value of it: a dataclass, or what JSON can hold."""
+        return self.replace(extensions={**self.extensions, name: encode(value)})
+
     def computed_in(self, asked: Precision) -> Precision:
         """What a runtime that was asked for a precision computes in: asked for fp32, it keeps to the graph's types."""
         return self.precision if asked == "fp32" else asked
@@ -266,22 +291,23 @@ class ModelSpec:
         Raises:
             SpecError: No JSON, beyond `MAX_SPEC_BYTES` or `MAX_SPEC_DEPTH`, a missing or unknown field, or a value of
                 another type; names the field.
-            SpecVersionError: Written by a newer vitrify.
+            SpecVersionError: Written by a newer or an older vitrify.
         """
         _check_json(text)
         try:
-            data = json.loads(text)
+            data = json.loads(text, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             raise SpecError("the model spec is no JSON", got=error, hint="export the artifact again") from error
         version = data.get("version") if isinstance(data, dict) else None
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-            raise SpecError("the model spec has no version", got=str(version), expected=f"1 to {SPEC_VERSION}")
-        if version > SPEC_VERSION:
+            raise SpecError("the model spec has no version", got=str(version), expected=str(SPEC_VERSION))
+        if version != SPEC_VERSION:
+            newer = version > SPEC_VERSION
             raise SpecVersionError(
-                "the model spec is newer than this vitrify",
+                f"the model spec is {'newer' if newer else 'older'} than this vitrify",
                 got=f"version {version}",
-                expected=f"at most {SPEC_VERSION}",
-                hint="pip install --upgrade vitrify",
+                expected=f"version {SPEC_VERSION}",
+                hint="pip install --upgrade vitrify" if newer else "export the artifact again",
             )
         try:
             return decode(cls, data)

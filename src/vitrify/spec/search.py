@@ -7,6 +7,9 @@ from typing import Literal
 
 Precision = Literal["fp32", "bf16", "fp16", "int8", "fp8"]
 
+PRECISION_SEARCH = "vitrify.precision_search"
+"""The extension of the spec that holds a `PrecisionSearch`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:

@@ -14,10 +14,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from vitrify import __version__
+from vitrify.artifacts import Artifact
 from vitrify.checkpoints import Overrides, build_model, load_checkpoint, replace_head
 from vitrify.errors import OptionError
 from vitrify.progress import SILENT, Progress
-from vitrify.spec import InputSpec, KwargValue, ModelSpec, Preprocess, Source, read_spec
+from vitrify.spec import InputSpec, KwargValue, ModelSpec, Preprocess, Source
 from vitrify.training.config import DEFAULT_ARCH, TrainConfig
 from vitrify.training.randomness import kept_random_state
 
@@ -79,7 +80,7 @@ def resume_start(checkpoint: Path, config: TrainConfig) -> Start:
     Raises:
         ArtifactError: The file is gone or damaged.
     """
-    spec = read_spec(checkpoint)
+    spec = Artifact.open(checkpoint).spec
     source = spec.source
     model = _vit(
         build_model(

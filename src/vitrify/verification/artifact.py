@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from vitrify.artifacts import Artifact
 from vitrify.errors import OptionError
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
@@ -57,11 +58,12 @@ def verify_artifact(
         The measured record; whether it passed is in its checks.
 
     Raises:
-        ArtifactError, SpecError: The artifact cannot be used.
+        ArtifactError, SpecError: The artifact cannot be used, or is not the file that was written.
         OptionError: There is nothing to compare with, or a runtime does not run this artifact.
         ImageError: An image cannot be read.
     """
     path = Path(path)
+    Artifact.open(path).require_intact()
     rows = runtimes_for(path) if runtime == "all" else (pick_runtime(path, runtime),)
     rows = tuple(row for row in rows if precision in row.load().precisions)
     if not rows:

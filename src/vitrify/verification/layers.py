@@ -125,7 +125,9 @@ def compare_layers(
             open_probed(path, row, options, progress=progress) as candidate,
             open_probed(truth_path, truth_row, RuntimeOptions(like=candidate.spec), progress=progress) as truth,
         ):
-            _require_same_model(path, candidate.spec, truth_path, truth.spec)
+            truth.plain.artifact.require_same_model(
+                candidate.plain.artifact, spec=truth.spec, other_spec=candidate.spec
+            )
             arithmetic = candidate.spec.computed_in(precision)
             allowed = tolerance if tolerance is not None else DRIFT_TOLERANCES[arithmetic]
             for inputs, count, batches in _inputs(candidate.spec, images):
@@ -206,24 +208,6 @@ def _rows(path: Path, runtime: str, precision: Precision, *, beside: RuntimeRow 
             hint=f"vitrify verify {for_shell(path)} --layers --reference MODEL.onnx, or its checkpoint",
         )
     return rows
-
-
-def _require_same_model(path: Path, spec: ModelSpec, truth_path: Path, truth: ModelSpec) -> None:
-    def refuse(what: str, got: object, expected: object) -> None:
-        raise OptionError(
-            f"{path} and {truth_path} are of different models: their {what} differ",
-            got=got,
-            expected=expected,
-            hint="name the checkpoint or the ONNX file that the artifact was made from as --reference",
-        )
-
-    if spec.input_shape != truth.input_shape:
-        refuse("input shapes", list(spec.input_shape), list(truth.input_shape))
-    if len(spec.labels) != len(truth.labels):
-        refuse("numbers of classes", len(spec.labels), len(truth.labels))
-    differing = [pair for pair in zip(spec.labels, truth.labels, strict=True) if pair[0] != pair[1]]
-    if differing:
-        refuse("labels", ", ".join(pair[0] for pair in differing[:5]), ", ".join(pair[1] for pair in differing[:5]))
 
 
 _Batches = Callable[[], Iterator[npt.NDArray[np.float32]]]

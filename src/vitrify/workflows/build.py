@@ -112,13 +112,14 @@ def engine_from_onnx(
             f"cannot build an engine from {onnx}", expected="an .onnx file", hint="vitrify export makes one"
         )
     artifact = Artifact.open(onnx)
-    content, spec, sha256 = artifact.content, artifact.spec, artifact.sha256
+    artifact.require_intact()
+    content, spec, sha256 = artifact.content, artifact.spec.replace(file_sha256=""), artifact.sha256
     artifact.release()
     trt = load_tensorrt(config.tensorrt)
     # TensorRT itself times kernels on a GPU: why there is none has to be said before a graph is read. TensorRT-RTX
     # compiles for GPUs that are named.
     gpu = require_gpu() if trt.release.flavour == "full" else gpu_or_none()
-    raced_at = batches_to_race(rival, config, spec, trt, gpu)
+    raced_at = batches_to_race(rival, config, artifact, trt, gpu)
     graph, typed = graph_for_engine(
         content,
         spec,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitrify.artifacts import Artifact
 from vitrify.engines import BuildConfig, Gpu, Race, TensorRt, read_manifest, require_fit, require_intact
 from vitrify.errors import GateError, OptionError
 from vitrify.spec import ENGINE_SUFFIXES, ModelSpec
@@ -32,12 +33,12 @@ class Rival:
     def __post_init__(self) -> None:
         Limits(min_speedup=self.min_speedup)  # says what is wrong with it
 
-    def require_comparable(self, batches: tuple[int, ...], spec: ModelSpec, trt: TensorRt, gpu: Gpu) -> None:
+    def require_comparable(self, batches: tuple[int, ...], onnx: Artifact, trt: TensorRt, gpu: Gpu) -> None:
         """Says what stands in the way of a race before anything is built.
 
         Args:
             batches: Those that the new engine is tuned for.
-            spec: The new engine's.
+            onnx: What the new engine is built from.
             trt: The TensorRT that runs both.
             gpu: The GPU that is here.
 
@@ -50,19 +51,7 @@ class Rival:
                 f"cannot race {self.path}", expected="an engine, .engine or .plan", hint="vitrify build makes one"
             )
         manifest = read_manifest(self.path)
-        mine, other = spec.source, manifest.spec.source
-        for what, same in (
-            ("input shapes", spec.input_shape == manifest.spec.input_shape),
-            ("labels", spec.labels == manifest.spec.labels),
-            ("preprocessing", spec.preprocess == manifest.spec.preprocess),
-            ("architectures", mine.architecture == other.architecture),
-            ("checkpoints", mine.checkpoint_sha256 == other.checkpoint_sha256),
-        ):
-            if not same:
-                raise OptionError(
-                    f"{self.path} is an engine of another model: {what} differ",
-                    expected="an engine of the same model in another precision, or with other options",
-                )
+        onnx.require_same_model(Artifact.open(self.path))
         profiles = manifest.config.profiles
         missing = [batch for batch in batches if not any(batch in profile for profile in profiles)]
         if missing:
@@ -77,14 +66,14 @@ class Rival:
 
 
 def batches_to_race(
-    rival: Rival | None, config: BuildConfig, spec: ModelSpec, trt: TensorRt, gpu: Gpu | None
+    rival: Rival | None, config: BuildConfig, onnx: Artifact, trt: TensorRt, gpu: Gpu | None
 ) -> tuple[int, ...]:
     """The batch sizes of a race; what stands in its way is said before the build.
 
     Args:
         rival: What the new engine has to outrun; None where there is no race.
         config: How it is built.
-        spec: The new engine's.
+        onnx: What the new engine is built from.
         trt: The TensorRT that builds it.
         gpu: The GPU that is here.
 
@@ -101,7 +90,7 @@ def batches_to_race(
             hint="leave --faster-than out, and compare on the target: vitrify bench A.engine B.engine",
         )
     batches = tuple(dict.fromkeys(profile.opt for profile in config.profiles))
-    rival.require_comparable(batches, spec, trt, gpu)
+    rival.require_comparable(batches, onnx, trt, gpu)
     return batches
 
 

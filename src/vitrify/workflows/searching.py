@@ -13,7 +13,7 @@ from vitrify.files import atomic_path
 from vitrify.graphs import saturating_products, write_artifact
 from vitrify.precision import Recipe, Rewriter, Rewritten, Target, steps
 from vitrify.progress import in_words
-from vitrify.spec import Attempt, ModelSpec, PrecisionSearch
+from vitrify.spec import PRECISION_SEARCH, Attempt, ModelSpec, PrecisionSearch
 from vitrify.workflows.budget import Budget, TimeIsOverError
 from vitrify.workflows.judging import Judge
 from vitrify.workflows.losses import Loss
@@ -104,7 +104,7 @@ class Search:
             return None
         smoothed = tuple(smoothed.module for smoothed in held.rewritten.smoothed)
         self._keep(taken=held.place, smoothed=smoothed)
-        return Found(rewritten=held.rewritten, spec=held.spec.replace(precision_search=self.record))
+        return Found(rewritten=held.rewritten, spec=held.spec.extended(PRECISION_SEARCH, self.record))
 
     def _best_of(self, first: Recipe, folder: Path) -> _Held | None:
         """The first recipe of a precision that holds and loses no more than is allowed, or the reserve."""
