@@ -282,6 +282,32 @@ def test_a_forked_process_is_told(library: Library, release: Path) -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, *arguments], cwd=ROOT, check=True, timeout=120)
 
 
+SIGNALLED = """
+import faulthandler, os, signal, sys, threading
+sys.path.insert(0, "")
+import ctypes
+from tests.cpp.library import Library
+faulthandler.enable()
+library = Library(ctypes.CDLL(sys.argv[1]))
+opened = [library.load(sys.argv[2]) for _ in range(2)]
+for native in opened:
+    freed = threading.Thread(target=library.functions.vitrify_free, args=(native.pointer,))
+    freed.start()
+    freed.join()
+got = []
+signal.signal(signal.SIGUSR1, lambda number, frame: got.append(number))
+os.kill(os.getpid(), signal.SIGUSR1)
+assert got == [signal.SIGUSR1]
+os._exit(7)
+"""
+
+
+def test_a_signal_is_handled_after_other_threads_freed_what_this_one_opened(library: Library, release: Path) -> None:
+    arguments = [release / "cpp" / "libvitrify.so", GOLDEN / "tiny.onnx"]
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", SIGNALLED, *arguments], cwd=ROOT, timeout=120)
+    assert ended.returncode == 7
+
+
 @pytest.mark.parametrize("streams", [1, 3])
 def test_many_threads_share_a_classifier(library: Library, streams: int) -> None:
     images = [path.read_bytes() for path in sorted((GOLDEN / "images").iterdir())]

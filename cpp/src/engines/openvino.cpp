@@ -1,10 +1,14 @@
 // OpenVINO on the CPU.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -76,16 +80,25 @@ ov::AnyMap properties_of(const std::string& path, const EngineOptions& options) 
   return properties;
 }
 
+// One for each process, for good: the CPU plugin gives the thread that makes it another stack for signals, and unmaps it
+// when its last user is gone, on whatever thread that is. The next signal whose handler wants that stack, as Python's and
+// Go's do, would then end the process.
+ov::Core& core() {
+  static std::mutex mutex;
+  static auto* const cores = new std::map<pid_t, ov::Core>;
+  const std::lock_guard<std::mutex> lock(mutex);
+  return (*cores)[::getpid()];
+}
+
 ov::CompiledModel compiled(const std::string& path, const EngineOptions& options) {
   spec::require_known_form(path);  // OpenVINO trusts what it parses
-  ov::Core core;
   const ov::AnyMap properties = properties_of(path, options);
   if (!options.dequantize) {
-    return core.compile_model(path, "CPU", properties);
+    return core().compile_model(path, "CPU", properties);
   }
-  const std::shared_ptr<ov::Model> model = core.read_model(path);
+  const std::shared_ptr<ov::Model> model = core().read_model(path);
   ov::pass::ConstantFolding().run_on_model(model);  // 8-bit weights, their scales and zero points to floats
-  return core.compile_model(model, "CPU", properties);
+  return core().compile_model(model, "CPU", properties);
 }
 
 std::string shown(const ov::Output<const ov::Node>& port) {
@@ -208,7 +221,7 @@ bool openvino_has_native(Precision precision) {
     return precision == Precision::fp32;
   }
   try {
-    const auto capabilities = ov::Core().get_property("CPU", ov::device::capabilities);
+    const auto capabilities = core().get_property("CPU", ov::device::capabilities);
     return std::find(capabilities.begin(), capabilities.end(), ov::device::capability::BF16) != capabilities.end();
   } catch (const ov::Exception&) {
     return false;  // an OpenVINO without its CPU plugin, which opening the artifact will say

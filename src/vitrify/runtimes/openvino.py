@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import threading
 
 import numpy as np
@@ -12,6 +14,23 @@ from vitrify.errors import RuntimeFailureError
 from vitrify.machine import quota_threads
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
 from vitrify.runtimes.eight_bits import require_exact_products
+
+
+@functools.cache
+def _core_of(process: int) -> openvino.Core:
+    """One for each process, for good.
+
+    Its CPU plugin gives the thread that makes it another stack for signals, and unmaps that stack when the last user is
+    gone, on whatever thread that is: the next signal that Python handles would then end the process.
+    """
+    del process
+    return openvino.Core()
+
+
+def core() -> openvino.Core:
+    """The process's OpenVINO."""
+    return _core_of(os.getpid())
+
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -35,15 +54,14 @@ class OpenVinoRuntime(Runtime):
         if self.options.dequantize:
             config["LP_TRANSFORMS_MODE"] = "NO"  # two rounded activations would be multiplied in 8 bits all the same
         require_exact_products(self.artifact, dequantize=self.options.dequantize)
-        core = openvino.Core()
         try:
-            model = core.read_model(self.artifact.content)
+            model = core().read_model(self.artifact.content)
             if self.options.dequantize:
                 # Weights that are floats when the plugin sees them are multiplied as floats.
                 folding = Manager()
                 folding.register_pass(ConstantFolding())
                 folding.run_passes(model)
-            self._model = core.compile_model(model, self.options.device.upper(), config)
+            self._model = core().compile_model(model, self.options.device.upper(), config)
         except RuntimeError as error:
             raise RuntimeFailureError(
                 f"OpenVINO refuses {self.path}", got=_last_line(error), hint="export the artifact again"

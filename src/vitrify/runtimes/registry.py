@@ -147,6 +147,6 @@ def has_native_bf16() -> bool:
     """
     if importlib.util.find_spec("openvino") is None:
         return False
-    import openvino
+    from vitrify.runtimes.openvino import core
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
