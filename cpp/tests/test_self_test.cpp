@@ -56,6 +56,7 @@ class Bench {
     fs::remove_all(folder);
     fs::create_directories(folder);
     fs::copy_file(artifact, path);
+    spec.file_sha256.clear();  // what is tested here is answers; the digest has a test of its own
     computation = {classifier::mark_of(path), "abacus", "7.1", Precision::fp32, false, "Z80 at 4 MHz",
                    "avx2 avx_vnni",           ""};
   }
@@ -116,6 +117,22 @@ void test_once(const fs::path& artifact) {
   CHECK(bench.calls() == all && bench.calls() == 0, "a changed file is tested again");
   std::ofstream(bench.path + ".json") << "{}";
   CHECK(classifier::mark_of(bench.path) != mark, "a manifest counts");
+}
+
+void test_digest(const fs::path& artifact) {
+  Bench bench(artifact);
+  bench.spec = read_spec(artifact.string());
+  CHECK(bench.spec.file_sha256.size() == 64 && bench.calls() > 0, "the file that was written");
+  {
+    std::fstream file(bench.path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(2000);
+    file.put('x');
+  }
+  try {
+    CHECK(bench.calls(SelfTest::always) == 0, "a changed byte was accepted");
+  } catch (const ArtifactError& error) {
+    CHECK(std::string(error.what()).find("not the file that was written") != std::string::npos, error.what());
+  }
 }
 
 void test_wrong_answers(const fs::path& artifact) {
@@ -223,6 +240,7 @@ int main(int count, char** arguments) {
   }
   const fs::path artifact = fs::path(arguments[1]) / "tiny.onnx";
   test_once(artifact);
+  test_digest(artifact);
   test_wrong_answers(artifact);
   test_without_golden_vectors(artifact);
   test_caches(artifact);

@@ -74,7 +74,7 @@ void test_refusals(const Json& good) {
   refused("no version", [](Json& spec) { spec["version"] = "1"; });
   refused("newer", [](Json& spec) { spec["version"] = 3; });
   refused("older", [](Json& spec) { spec["version"] = 1; });
-  refused("an extension without an owner", [](Json& spec) { spec["extensions"] = {{"note", 1}}; });
+  refused("spec.extensions.note", [](Json& spec) { spec["extensions"] = {{"note", 1}}; });
   refused("newer", [](Json& spec) { spec["version"] = UINT64_MAX; });
 
   std::string text(100'000, '[');
@@ -108,6 +108,8 @@ void test_optional_fields(Json data) {
         "defaults");
   data["saturation_free"] = true;
   CHECK(parse_spec(data.dump()).saturation_free, "weights that cannot saturate");
+  data["extensions"] = {{"acme.note", {{"for", {"Jetson", 1, nullptr}}}}};
+  CHECK(refusal(data).empty(), "what an extension says is skipped: " + refusal(data));
 }
 
 void test_record(Json data) {

@@ -141,7 +141,8 @@ class VITRIFY_API Classifier {
   // The labels of one row of logits. Throws RuntimeFailureError where one is no finite number.
   [[nodiscard]] Prediction interpret(const float* logits) const;
 
-  // Whether this still is the model that was exported. Throws SpecError where the artifact has no golden vectors.
+  // Whether this still is the model that was exported. Throws ArtifactError where the file is not the
+  // one that was written, SpecError where it has no golden vectors.
   [[nodiscard]] GoldenReport verify() const;
 
   [[nodiscard]] const ModelSpec& spec() const;

@@ -13,6 +13,7 @@
 #include "open_image.hpp"
 #include "postprocess.hpp"
 #include "self_test.hpp"
+#include "spec/onnx_form.hpp"
 #include "state.hpp"
 #include "text.hpp"
 
@@ -103,6 +104,7 @@ Classifier Classifier::load(const std::string& path, const ClassifierOptions& op
   Classifier opened(std::move(spec), std::move(engine), chosen);
   State& state = opened.state();
   state.dequantized = how.dequantize;
+  state.path = path;
   const machine::Processor& here = machine::processor();
   classifier::test_itself(path, state.spec, *state.engine, opened.precision(), options.self_test,
                           {mark, state.engine->name(), state.engine->version(), how.precision, how.dequantize,
@@ -196,6 +198,9 @@ Prediction Classifier::classify(const ImageSource& image) const {
 }
 
 GoldenReport Classifier::verify() const {
+  if (const State& mine = running(); !mine.path.empty()) {
+    spec::require_sealed(mine.path, mine.spec.file_sha256);
+  }
   return classifier::compare_golden(running().spec, *running().engine, precision());
 }
 

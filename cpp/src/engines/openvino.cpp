@@ -80,9 +80,9 @@ ov::AnyMap properties_of(const std::string& path, const EngineOptions& options) 
   return properties;
 }
 
-// One for each process, for good: the CPU plugin gives the thread that makes it another stack for signals, and unmaps it
-// when its last user is gone, on whatever thread that is. The next signal whose handler wants that stack, as Python's and
-// Go's do, would then end the process.
+// One for each process, for good: the CPU plugin gives the thread that makes it another stack for signals, and unmaps
+// it when its last user is gone, on whatever thread that is. The next signal whose handler wants that stack, as
+// Python's and Go's do, would then end the process.
 ov::Core& core() {
   static std::mutex mutex;
   static auto* const cores = new std::map<pid_t, ov::Core>;

@@ -73,7 +73,8 @@ void require_sealed(const std::string& path, const std::string& sha256) {
   }
   if (found != sha256) {
     throw ArtifactError(path + " is not the file that was written", "sha256 " + found.substr(0, 12),
-                        sha256.substr(0, 12) + ", which its spec names", "copy it again; or export the checkpoint again");
+                        sha256.substr(0, 12) + ", which its spec names",
+                        "copy it again; or export the checkpoint again");
   }
 }
 
