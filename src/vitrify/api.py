@@ -509,7 +509,7 @@ def build(
     """
     from vitrify.engines import BuildConfig, Profile
     from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
-    from vitrify.workflows.engine_race import MIN_SPEEDUP, Rival
+    from vitrify.workflows.races import MIN_SPEEDUP, Rival
 
     if faster_than is None and min_speedup is not None:
         raise OptionError("min_speedup belongs to a race", hint="name an engine to be faster than")

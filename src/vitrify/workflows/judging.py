@@ -20,6 +20,7 @@ from vitrify.pixels import ImageSource
 from vitrify.precision import Recipe, Rewriter
 from vitrify.runtimes import RuntimeOptions, has_native_bf16, infer_logits, open_runtime, pick_runtime
 from vitrify.spec import Attempt, Check, ModelSpec, Precision, Verification, gate_for
+from vitrify.timing import SETTLING_CALLS, Speed
 from vitrify.verification import (
     Answered,
     Candidate,
@@ -36,7 +37,7 @@ from vitrify.workflows.budget import Budget
 from vitrify.workflows.crops import Crops
 from vitrify.workflows.limits import Limits
 from vitrify.workflows.losses import Loss
-from vitrify.workflows.racing import SETTLING_CALLS, Speed, Stopwatch
+from vitrify.workflows.races import time_files
 
 IMAGE_BATCH = 8
 """Images prepared and run at once: what memory is taken for."""
@@ -319,8 +320,10 @@ class Judge:
     def _timed(self, attempt: Attempt, path: Path) -> Attempt:
         rivals = {f"source {asked}": (self.source, asked) for asked in rivals_among(self.sources)}
         tensors = self._crops.tensors([self._calibration[n % len(self._calibration)] for n in range(self._batch)])
-        stopwatch = Stopwatch(runtime=self.runtime, tensors=tensors, threads=self._threads, progress=self._budget)
-        turns = stopwatch.time({"candidate": (path, attempt.asked), **rivals})
+        contenders = {"candidate": (path, attempt.asked), **rivals}
+        turns = time_files(
+            contenders, runtime=self.runtime, tensors=tensors, threads=self._threads, progress=self._budget
+        )
         self._budget.work.advance(self._raced(sum(map(len, turns.seconds.values()))))
         speed = Speed.of(turns, "candidate", rivals)
         return dataclasses.replace(

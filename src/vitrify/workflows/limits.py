@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vitrify.errors import OptionError
+from vitrify.workflows.races import MIN_SPEEDUP, require_speedup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Limits:
     max_drop: float = 0.005
     min_agreement: float = 0.99
     confidence: float = 0.8
-    min_speedup: float | None = 1.05
+    min_speedup: float | None = MIN_SPEEDUP
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_drop <= 1 or not 0 <= self.min_agreement <= 1:
@@ -34,8 +35,8 @@ class Limits:
             raise OptionError(
                 "a confidence that cannot be", got=f"{self.confidence:g}", expected="0.5 to less than 1 (50 to 99.9%)"
             )
-        if self.min_speedup is not None and not self.min_speedup >= 1:
-            raise OptionError("a speedup below 1 is none", got=self.min_speedup, expected="1 or more")
+        if self.min_speedup is not None:
+            require_speedup(self.min_speedup)
 
     def allowed(self, *, labelled: bool) -> float:
         """The share of images whose answer may be lost."""
