@@ -9,7 +9,7 @@ import pytest
 
 from tests.engines.conftest import Machine, machine
 from tests.engines.fake_cuda import FakeCuda
-from tests.workflows.quantizing import Clock
+from tests.workflows.quantize.quantizing import Clock
 from vitrify.cli.app import run
 from vitrify.engines import BuildConfig, Profile, read_manifest
 from vitrify.errors import EngineError, GateError, OptionError

@@ -13,7 +13,7 @@ from typing import Any
 from vitrify.files import atomic_write
 from vitrify.machine import saturates_8bit
 from vitrify.spec import Attempt, PrecisionSearch, encode
-from vitrify.workflows.losses import Loss
+from vitrify.workflows.quantize.limits import Loss
 
 PICTURE = "attempts.png"
 

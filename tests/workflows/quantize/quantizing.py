@@ -9,8 +9,7 @@ from tests.precision.digits import Digits
 from vitrify.precision import Recipe
 from vitrify.spec import Attempt, PrecisionSearch
 from vitrify.timing import Turns
-from vitrify.workflows.limits import Limits
-from vitrify.workflows.quantize import QuantizeConfig, QuantizeResult, quantized_from_onnx
+from vitrify.workflows.quantize import Limits, QuantizeConfig, QuantizeResult, quantized_from_onnx
 
 
 def config(precision: Any = "int8", *, limits: Limits | None = None, **options: Any) -> QuantizeConfig:

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.precision.digits import Digits
-from tests.workflows.quantizing import Clock, a_search, candidates, config, quantize
+from tests.workflows.quantize.quantizing import Clock, a_search, candidates, config, quantize
 from vitrify.errors import GateError
 from vitrify.runtimes import has_native_bf16
 from vitrify.spec import Attempt, Precision
 from vitrify.timing import LEAST_ROUNDS
-from vitrify.workflows import precision_report, races
-from vitrify.workflows.judging import rivals_among
-from vitrify.workflows.limits import Limits
-from vitrify.workflows.precision_report import search_notes
+from vitrify.workflows import races
+from vitrify.workflows.quantize import report
+from vitrify.workflows.quantize.judge import rivals_among
+from vitrify.workflows.quantize.limits import Limits
+from vitrify.workflows.quantize.report import search_notes
 
 RIVALS = ["source fp32", "source bf16"] if has_native_bf16() else ["source fp32"]
 
@@ -81,7 +82,7 @@ def test_a_row_has_times_only_with_its_rival(trained: Digits, tmp_path: Path, mo
 
 @pytest.mark.parametrize("lacks", [True, False])
 def test_missing_8_bit_products_are_named_as_the_reason(monkeypatch: pytest.MonkeyPatch, *, lacks: bool) -> None:
-    monkeypatch.setattr(precision_report, "saturates_8bit", lambda: lacks)
+    monkeypatch.setattr(report, "saturates_8bit", lambda: lacks)
     slow = Attempt(recipe="int8", precision="int8", speedup=0.9, speedup_low=0.8, passed=False, reason="slow")
     search = a_search(slow)
     assert any("VNNI" in note and "--no-judge-speed" in note for note in search_notes(search)) == lacks
