@@ -38,7 +38,7 @@ from pipeline_peers import (
 )
 
 from pixels import mosaic
-from vitrify.benchmark import Turns
+from vitrify.timing import Turns
 
 SIZES = ((500, 375), (4032, 3024))
 SIDE = 224

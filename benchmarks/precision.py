@@ -27,8 +27,8 @@ import onnx
 from harness import environment, versions_in, write_results
 from precision_tasks import ROOT, SCRATCH, TASKS, Array, Task, tensors
 
-from vitrify.benchmark import take_turns
 from vitrify.runtimes import has_native_bf16
+from vitrify.timing import take_turns
 
 THREADS = 2
 BATCHES = (1, 8)

@@ -48,8 +48,7 @@ def vitrify_int8(request: Request) -> Callable[[], str]:
     import onnx
 
     from vitrify.precision import Recipe, Rewriter
-    from vitrify.workflows.judging import Limits
-    from vitrify.workflows.quantize import QuantizeConfig, quantized_from_onnx
+    from vitrify.workflows.quantize import Limits, QuantizeConfig, quantized_from_onnx
 
     recipe = Recipe(precision="int8")
     limits = Limits(min_speedup=None)

@@ -18,9 +18,10 @@ import pytest
 import vitrify
 from tests.conftest import LABELS
 from tests.precision.digits import Digits
-from vitrify.benchmark import Peaks, running
+from vitrify.benchmark import running
 from vitrify.cli.app import COMMANDS
 from vitrify.errors import ImageError, OptionError
+from vitrify.timing import Peaks
 from vitrify.training.config import TrainConfig
 from vitrify.verification import LayerReport
 from vitrify.workflows.verify import VerifyResult

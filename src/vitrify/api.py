@@ -347,9 +347,13 @@ def quantize(
     """
     from vitrify.files import require_writable
     from vitrify.precision import Recipe
-    from vitrify.workflows.limits import Limits
-    from vitrify.workflows.precision_report import write_report
-    from vitrify.workflows.quantize import QuantizeConfig, labelled_images, quantized_from_onnx
+    from vitrify.workflows.quantize import (
+        Limits,
+        QuantizeConfig,
+        labelled_images,
+        quantized_from_onnx,
+        write_report,
+    )
 
     model, output = Path(model), Path(output)
     if narrow_io and to != "fp16":
@@ -425,7 +429,7 @@ def _seconds(text: str | None) -> float | None:
 
 def _rescue(search: PrecisionSearch, folder: Path, title: str, error: BaseException, reports: Progress) -> None:
     """Writes what a search measured before it ended in an error; where that fails too, the error has it."""
-    from vitrify.workflows.precision_report import write_report
+    from vitrify.workflows.quantize import write_report
 
     why = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else type(error).__name__
     if isinstance(error, VitrifyError):
@@ -509,7 +513,7 @@ def build(
     """
     from vitrify.engines import BuildConfig, Profile
     from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
-    from vitrify.workflows.engine_race import MIN_SPEEDUP, Rival
+    from vitrify.workflows.races import MIN_SPEEDUP, Rival
 
     if faster_than is None and min_speedup is not None:
         raise OptionError("min_speedup belongs to a race", hint="name an engine to be faster than")

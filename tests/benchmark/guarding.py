@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vitrify.benchmark import take_turns
+from vitrify.timing import take_turns
 
 _TRIES = 2
 

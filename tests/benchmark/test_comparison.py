@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from vitrify.benchmark import BENCH_FORMAT, BenchReport, Machine, Peaks, Row, Timing, compare_reports
+from vitrify.benchmark import BENCH_FORMAT, BenchReport, Machine, Row, Timing, compare_reports
+from vitrify.timing import Peaks
 
 MACHINE = Machine(
     processor="P", cores=2, threads=2, accelerators=(), memory_bytes=1, governor="", frequency_mhz=None,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmark import guarding
-from vitrify.benchmark import Turns
+from vitrify.timing import Turns
 
 
 def test_a_slow_down_fails_and_a_speed_up_passes() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
-from vitrify.benchmark import Turns, Verdict, sentence, verdict_of
+from vitrify.benchmark import Verdict, sentence, verdict_of
+from vitrify.timing import Turns
 
 
 def turns(**seconds: list[float]) -> Turns:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from jsonschema import validate
 
-from vitrify.benchmark import Peaks, read_report, report_schema, running
+from vitrify.benchmark import read_report, report_schema, running
 from vitrify.cli.app import INTERRUPTED, run
 from vitrify.cli.bench_tables import _number
+from vitrify.timing import Peaks
 
 Captured = pytest.CaptureFixture[str]
 FAST = ["--batch", "1", "--rounds", "5", "--runtime", "onnxruntime"]

@@ -9,13 +9,13 @@ import pytest
 
 from tests.engines.conftest import Machine, machine
 from tests.engines.fake_cuda import FakeCuda
-from tests.workflows.quantizing import Clock
+from tests.workflows.quantize.quantizing import Clock
 from vitrify.cli.app import run
 from vitrify.engines import BuildConfig, Profile, read_manifest
 from vitrify.errors import EngineError, GateError, OptionError
-from vitrify.workflows import racing
+from vitrify.workflows import races
 from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
-from vitrify.workflows.engine_race import Rival
+from vitrify.workflows.races import Rival
 
 __all__ = ["machine"]
 
@@ -34,16 +34,16 @@ def test_a_faster_engine_is_written_with_what_it_outran(
     standing: Path, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(*[1.5] * 11)
-    monkeypatch.setattr(racing, "take_turns", clock)
+    monkeypatch.setattr(races, "take_turns", clock)
     chosen = config("1:2:8", "4")
     result = engine_from_onnx(artifact, tmp_path / "new.engine", config=chosen, rival=Rival(path=standing))
     assert clock.raced == [["candidate", "standing.engine"]] * 2
-    races = read_manifest(result.path).races
-    assert races == result.manifest.races
-    assert [(won.batch, won.rival, won.rival_sha256) for won in races] == [
+    raced = read_manifest(result.path).races
+    assert raced == result.manifest.races
+    assert [(won.batch, won.rival, won.rival_sha256) for won in raced] == [
         (batch, "standing.engine", read_manifest(standing).plan_sha256) for batch in (2, 4)
     ]
-    assert [won.speedup for won in races] == pytest.approx([1.5, 1.5])
+    assert [won.speedup for won in raced] == pytest.approx([1.5, 1.5])
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_faster_engine_is_written_with_what_it_outran(
 def test_one_that_is_not_faster_never_appears(
     standing: Path, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratios: list[float]
 ) -> None:
-    monkeypatch.setattr(racing, "take_turns", Clock(*ratios))
+    monkeypatch.setattr(races, "take_turns", Clock(*ratios))
     target = tmp_path / "new.engine"
     target.write_bytes(b"what stood here")
     with pytest.raises(GateError, match=r"not faster than .*standing\.engine; nothing was written[\s\S]*batch 4: "):
@@ -67,11 +67,11 @@ def test_an_engine_is_replaced_by_a_faster_one_alone(
     standing: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = standing.read_bytes(), read_manifest(standing)
-    monkeypatch.setattr(racing, "take_turns", Clock(*[0.9] * 11))
+    monkeypatch.setattr(races, "take_turns", Clock(*[0.9] * 11))
     with pytest.raises(GateError, match="not faster"):
         engine_from_manifest(standing, rival=Rival(path=standing))
     assert (standing.read_bytes(), read_manifest(standing)) == before
-    monkeypatch.setattr(racing, "take_turns", Clock(*[1.2] * 11))
+    monkeypatch.setattr(races, "take_turns", Clock(*[1.2] * 11))
     engine_from_manifest(standing, rival=Rival(path=standing))
     assert read_manifest(standing).races[0].rival_sha256 == before[1].plan_sha256
 
@@ -133,13 +133,13 @@ def test_what_stands_in_the_way_is_said_before_the_build(
 def test_the_command_says_what_was_outrun(
     standing: Path, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(racing, "take_turns", Clock(*[1.5] * 11))
+    monkeypatch.setattr(races, "take_turns", Clock(*[1.5] * 11))
     command = ["build", str(artifact), "-o", str(tmp_path / "new.engine"), "--timing-cache", "none"]
     command += ["--profile", "1:4:8", "--faster-than", str(standing)]
     assert run(command) == 0
     assert "1.50 times as fast as standing.engine (1.50 in the first quartile)" in capsys.readouterr().out
     assert run([*command[:-2], "--min-speedup", "2"]) == 2
     assert "min_speedup belongs to a race" in capsys.readouterr().err
-    monkeypatch.setattr(racing, "take_turns", Clock(*[0.5] * 11))
+    monkeypatch.setattr(races, "take_turns", Clock(*[0.5] * 11))
     assert run(command) == 1
     assert "nothing was written" in capsys.readouterr().err

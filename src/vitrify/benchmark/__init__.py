@@ -7,7 +7,6 @@ from vitrify.benchmark.report import (
     BenchReport,
     LoadCost,
     Machine,
-    Peaks,
     Roofline,
     Row,
     Stages,
@@ -19,7 +18,6 @@ from vitrify.benchmark.report import (
 from vitrify.benchmark.running import BenchConfig, bench
 from vitrify.benchmark.schema import report_schema
 from vitrify.benchmark.summing import roofline_of, timing_of
-from vitrify.benchmark.turns import GPU_SETTLING_S, Turns, take_turns
 from vitrify.benchmark.verdicts import sentence, verdict_of
 
 __all__ = [
@@ -29,14 +27,11 @@ __all__ = [
     "Comparison",
     "LoadCost",
     "Machine",
-    "Peaks",
     "Roofline",
     "Row",
     "RowChange",
     "Stages",
     "Timing",
-    "GPU_SETTLING_S",
-    "Turns",
     "Verdict",
     "bench",
     "bench_picture",
@@ -45,7 +40,6 @@ __all__ = [
     "report_schema",
     "roofline_of",
     "sentence",
-    "take_turns",
     "timing_of",
     "verdict_of",
     "write_report",

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrify.benchmark.report import BenchReport, Row
-from vitrify.errors import MissingExtraError
-from vitrify.files import atomic_path
+from vitrify.text import for_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = ("#1f6feb", "#d9730d", "#1a7f37", "#8250df", "#cf222e", "#57606a", "#bf3989", "#0a7ea4")
 _MARKERS = "osD^vP*X"
 _STAGES = (
     ("read_ms", "read", "#8c959f"),
@@ -39,15 +37,12 @@ def bench_picture(report: BenchReport, path: str | os.PathLike[str]) -> None:
         MissingExtraError: matplotlib is not installed.
         StorageError: The picture cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("drawing needs matplotlib", extra="train", package=error.name) from error
+    from vitrify import plots
+
     names = list(dict.fromkeys(row.name for row in report.rows if row.timing is not None))
-    style = {name: (_COLOURS[n % len(_COLOURS)], _MARKERS[n % len(_MARKERS)]) for n, name in enumerate(names)}
+    style = {name: (plots.COLOURS[n % len(plots.COLOURS)], _MARKERS[n % len(_MARKERS)]) for n, name in enumerate(names)}
     bars = 0.5 * len(report.stages) + 1.4 if report.stages else 0.0
-    figure = Figure(figsize=(12.5, 5.2 + bars), layout="constrained")
+    figure = plots.empty_figure(12.5, 5.2 + bars)
     panels: Any = figure.subfigures(2, 1, height_ratios=[5.2, bars]) if report.stages else figure
     upper: Any = panels[0] if report.stages else figure
     left, right = upper.subplots(1, 2)
@@ -56,17 +51,14 @@ def bench_picture(report: BenchReport, path: str | os.PathLike[str]) -> None:
     handles, labels = left.get_legend_handles_labels()
     upper.legend(handles, labels, loc="outside lower center", ncols=min(3, max(1, len(names))), frameon=False)
     if report.stages:
-        _stages(panels[1].subplots(1, 1), report)
+        lower = panels[1].subplots(1, 1)
+        _stages(lower, report)
+        plots.tidy(lower)
     machine = report.machine
     threads = "threads as each runtime chose" if machine.threads is None else f"{machine.threads} threads"
-    figure.suptitle(
-        f"{', '.join(machine.accelerators) or machine.processor}, {machine.cores} cores, {threads}",
-        fontsize=12,
-        fontweight="bold",
-    )
-    FigureCanvasAgg(figure)
-    with atomic_path(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=130, facecolor="white", bbox_inches="tight", pad_inches=0.15)
+    where = ", ".join(machine.accelerators) or machine.processor
+    plots.tidy(left, right)
+    plots.save(figure, Path(path), f"{where}, {machine.cores} cores, {threads}")
 
 
 def _throughput(axes: Axes, report: BenchReport, style: dict[str, tuple[str, str]]) -> None:
@@ -78,7 +70,9 @@ def _throughput(axes: Axes, report: BenchReport, style: dict[str, tuple[str, str
             [timing.median_ms - timing.quartiles_ms[0] for _, timing in timed],
             [timing.quartiles_ms[1] - timing.median_ms for _, timing in timed],
         ]
-        axes.errorbar(x, y, xerr=spread, color=colour, marker=marker, markersize=6, linewidth=1.4, label=name)
+        axes.errorbar(
+            x, y, xerr=spread, color=colour, marker=marker, markersize=6, linewidth=1.4, label=for_picture(name)
+        )
         for row, timing in timed:
             axes.annotate(
                 f"{row.batch}", (timing.median_ms, timing.images_per_s), xytext=(5, 5), textcoords="offset points",
@@ -87,14 +81,13 @@ def _throughput(axes: Axes, report: BenchReport, style: dict[str, tuple[str, str
     axes.set_xlabel("latency of a batch, ms (median; bars: quartiles)")
     axes.set_ylabel("images a second")
     axes.set_title("latency against throughput; numbers are batch sizes")
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from vitrify import plots
 
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(plots.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(plots.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(plots.NullFormatter())
     axes.margins(0.12)
-    _tidy(axes)
 
 
 def _error(axes: Axes, report: BenchReport, style: dict[str, tuple[str, str]]) -> None:
@@ -116,11 +109,10 @@ def _error(axes: Axes, report: BenchReport, style: dict[str, tuple[str, str]]) -
     axes.set_xlabel(f"latency, ms, batch {smallest}")
     axes.set_ylabel("largest relative error of a logit")
     axes.set_title("error against latency; percentages are top-1 agreement")
-    _tidy(axes)
 
 
 def _stages(axes: Axes, report: BenchReport) -> None:
-    names = [stage.name for stage in report.stages]
+    names = [for_picture(stage.name) for stage in report.stages]
     starts = [0.0] * len(names)
     on_gpu = any(stage.pixels == "gpu" for stage in report.stages)
     for field, plain, colour in _STAGES:
@@ -135,9 +127,3 @@ def _stages(axes: Axes, report: BenchReport) -> None:
     axes.set_xlabel("ms, batch 1")
     axes.set_title(f"from a file to a label: means of the middle half of {report.stages[0].images} images")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _tidy(axes)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)

@@ -12,6 +12,7 @@ from vitrify.errors import ArtifactError
 from vitrify.files import atomic_write
 from vitrify.spec import Check, Precision, Result, encode
 from vitrify.spec.codec import decode
+from vitrify.timing import Peaks
 
 BENCH_FORMAT = 2
 """Of the JSON file; raised when a field changes its meaning."""
@@ -44,21 +45,6 @@ class Machine:
     load_average: float | None
     system: str
     versions: dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Peaks:
-    """What the processor reached in a second or two, just before the timings.
-
-    Attributes:
-        flops_per_s: Of a large fp32 matrix product in NumPy, a multiply-add being two.
-        bytes_per_s: Of a large copy, each byte counted when it is read and when it is written.
-        threads: That did both.
-    """
-
-    flops_per_s: float
-    bytes_per_s: float
-    threads: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,9 @@ from vitrify.benchmark.answers import Reference, check_answers, find_reference, 
 from vitrify.benchmark.contenders import Contender, find_contenders
 from vitrify.benchmark.loading import measure_load
 from vitrify.benchmark.machine import this_machine
-from vitrify.benchmark.peaks import measure_peaks
-from vitrify.benchmark.report import BENCH_FORMAT, BenchReport, Peaks, Row, Stages, Verdict, arithmetic_of
+from vitrify.benchmark.report import BENCH_FORMAT, BenchReport, Row, Stages, Verdict, arithmetic_of
 from vitrify.benchmark.stages import STAGE_IMAGES, time_stages, wrongly_prepared
 from vitrify.benchmark.summing import roofline_of, timing_of
-from vitrify.benchmark.turns import GPU_SETTLING_S, take_turns
 from vitrify.benchmark.verdicts import sentence, verdict_of
 from vitrify.classifier import pick_evenly
 from vitrify.engines import gpu_or_none
@@ -32,6 +30,7 @@ from vitrify.pixels import preprocess
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, infer_logits, open_runtime
 from vitrify.spec import ModelSpec, golden_recipe_batch
+from vitrify.timing import GPU_SETTLING_S, Peaks, measure_peaks, take_turns
 from vitrify.verification import describe
 
 

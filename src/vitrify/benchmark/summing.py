@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vitrify.benchmark.report import Peaks, Roofline, Timing
-from vitrify.benchmark.turns import Turns
+from vitrify.benchmark.report import Roofline, Timing
 from vitrify.graphs import GraphCost
+from vitrify.timing import Peaks, Turns
 
 
 def timing_of(turns: Turns, name: str, *, batch: int, first: str) -> Timing:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from vitrify.benchmark.report import Verdict
-from vitrify.benchmark.turns import Turns
+from vitrify.timing import Turns
 
 CHANCE = 0.01
 """Contenders that are equally fast are told apart this seldom."""

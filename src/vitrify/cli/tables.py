@@ -74,7 +74,7 @@ def _check_cells(check: Check) -> tuple[str, ...]:
 
 def search_tables(search: PrecisionSearch) -> Iterable[Table | Text]:
     """What every attempt of a search for a lower precision measured, and what each was and became of it."""
-    from vitrify.workflows.precision_report import figures, outcome
+    from vitrify.workflows.quantize.report import figures, outcome
 
     numbers = ("#", "top-1", "agree", "error", "ms, source", "x as fast")
     made = table(*numbers, title=f"{search.runtime}, batch {search.batch}", right=numbers)

@@ -1,4 +1,4 @@
-"""report.md: what was trained on what, how well, and how to go on."""
+"""report.md and curves.png: what was trained on what, how well, and how to go on."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
+from vitrify import plots
 from vitrify.datasets import ImageFolder
 from vitrify.spec import ModelSpec
 from vitrify.text import for_markdown, for_markdown_code, for_shell
 from vitrify.training.config import TrainConfig
-from vitrify.training.metrics import class_scores, worst_confusions
+from vitrify.training.metrics import EpochRow, class_scores, worst_confusions
 from vitrify.training.state import RunState
 
 _CAVEAT = (
@@ -87,6 +89,47 @@ def report_text(told: ReportInput) -> str:
         _next_steps(told, over=over),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def curves_picture(path: Path, rows: Sequence[EpochRow], best: EpochRow, title: str) -> None:
+    """Draws losses, validation accuracy and learning rate over the epochs.
+
+    Args:
+        path: A PNG file.
+        rows: At least one epoch.
+        best: Is marked.
+        title: Above the panels.
+    """
+    figure = plots.empty_figure(12.5, 4.2)
+    loss, accuracy, rate = figure.subplots(1, 3, width_ratios=[5, 5, 3])
+    epochs = [row.epoch for row in rows]
+    style: dict[str, Any] = {"linewidth": 1.8, "marker": "o" if len(rows) <= 15 else "", "markersize": 3.5}
+    loss.plot(epochs, [row.train_loss for row in rows], color=plots.BLUE, label="training", **style)
+    loss.plot(epochs, [row.val_loss for row in rows], color=plots.ORANGE, label="validation", **style)
+    loss.set_title("loss")
+    loss.set_ylim(bottom=0)
+    accuracy.plot(epochs, [row.val_top1 for row in rows], color=plots.ORANGE, label="top-1", **style)
+    top5 = [row.val_top5 for row in rows if row.val_top5 is not None]
+    if len(top5) == len(rows):
+        accuracy.plot(epochs, top5, color=plots.GREY, label="top-5", **style)
+    label = f"best: {best.val_top1:.2%}, epoch {best.epoch}"
+    star: dict[str, Any] = {"linestyle": "", "marker": "*", "markersize": 13, "zorder": 5}
+    accuracy.plot([best.epoch], [best.val_top1], color=plots.GREEN, label=label, **star)
+    accuracy.set_title("validation accuracy")
+    accuracy.yaxis.set_major_formatter(plots.PercentFormatter(1.0))
+    rate.plot(epochs, [row.lr for row in rows], color=plots.GREY, **style)
+    rate.set_title("learning rate")
+    rate.set_ylim(bottom=0)
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    margin = max(0.5, len(rows) / 40)
+    for panel in (loss, accuracy, rate):
+        panel.set_xlabel("epoch")
+        panel.set_xlim(1 - margin, len(rows) + margin)
+        panel.xaxis.set_major_locator(plots.MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+    plots.tidy(loss, accuracy, rate)
+    loss.legend(frameon=False)
+    accuracy.legend(frameon=False, loc="lower right")
+    plots.save(figure, path, title)
 
 
 def _summary(told: ReportInput, *, over: bool) -> str:

@@ -39,7 +39,7 @@ from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import runtimes_for
 from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision, Result, Verification, golden_recipe_batch
 from vitrify.verification import require_passed, verify_artifact
-from vitrify.workflows.engine_race import Rival, batches_to_race, race
+from vitrify.workflows.races import Rival, batches_to_race, race
 
 T = TypeVar("T")
 

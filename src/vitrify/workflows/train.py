@@ -266,16 +266,16 @@ def _fit_and_document(job: _Job, loaders: Loaders) -> None:
 
 
 def _document(job: _Job) -> None:
-    from vitrify.training.pictures import draw_confusion, draw_curves
-    from vitrify.training.report import ReportInput, report_text
+    from vitrify.plots import confusion_matrix
+    from vitrify.training.report import ReportInput, curves_picture, report_text
 
     state, labels, folder = job.state, job.start.spec.labels, job.run.path
     assert state.best is not None
     assert state.best_confusion is not None
     title = f"{job.start.spec.source.architecture} on {job.data.name}"
-    draw_curves(folder / "curves.png", state.history, state.best, title)
+    curves_picture(folder / "curves.png", state.history, state.best, title)
     matrix_title = f"{title}\nepoch {state.best.epoch}, top-1 {state.best.val_top1:.2%}"
-    draw_confusion(folder / "confusion.png", state.best_confusion, labels, matrix_title)
+    confusion_matrix(folder / "confusion.png", state.best_confusion, labels, matrix_title)
     told = ReportInput(
         data=job.data,
         run=folder,

@@ -15,16 +15,15 @@ import pytest
 from rich.console import Console
 
 from tests.precision.digits import Digits
-from tests.workflows.quantizing import a_search
+from tests.workflows.quantize.quantizing import a_search
 from vitrify.api import _seconds as seconds_of
 from vitrify.cli.app import INTERRUPTED, run
 from vitrify.cli.tables import search_tables
 from vitrify.errors import ImageError, StorageError
 from vitrify.spec import Attempt, PrecisionSearch, read_spec
 from vitrify.spec.codec import decode
-from vitrify.workflows import precision_report
-from vitrify.workflows import quantize as workflow
-from vitrify.workflows.judging import Judge
+from vitrify.workflows.quantize import report, workflow
+from vitrify.workflows.quantize.judge import Judge
 
 
 def command(trained: Digits, output: Path) -> list[str]:
@@ -80,7 +79,7 @@ def test_the_report_survives_an_artifact_that_cannot_be_written(
     assert "No space left" in capsys.readouterr().err
     assert attempts(tmp_path / "out-report") == ["source", "int8, mse ranges, smoothed"]
     assert "no artifact was written: cannot write it" in (tmp_path / "out-report" / "report.md").read_text()
-    monkeypatch.setattr(precision_report, "atomic_write", full_disk)
+    monkeypatch.setattr(report, "atomic_write", full_disk)
     assert run(command(trained, tmp_path / "out.onnx")) == 2
     assert "int8, mse" in capsys.readouterr().err
 
@@ -203,7 +202,7 @@ def test_a_report_that_cannot_be_written_hides_nothing(
     assert run([*command(trained, output), "--report", str(tmp_path / "file")]) == 2
     assert "report.md" in capsys.readouterr().err
     assert not output.exists()  # told before the search
-    monkeypatch.setattr(precision_report, "atomic_write", full_disk)
+    monkeypatch.setattr(report, "atomic_write", full_disk)
     assert run(command(trained, output)) == 2
     said = capsys.readouterr()
     assert "taken" in said.out

@@ -14,7 +14,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from tests.precision import planted
 from tests.precision.digits import SPEC, Digits, accuracy, export
-from tests.workflows.quantizing import candidates, config, quantize
+from tests.workflows.quantize.quantizing import candidates, config, quantize
 from tests.workflows.test_export import Recorder
 from vitrify.classifier import pick_evenly
 from vitrify.errors import RuntimeFailureError
@@ -23,10 +23,8 @@ from vitrify.precision import Recipe
 from vitrify.runtimes import open_runtime
 from vitrify.spec import read_spec
 from vitrify.verification import verify_artifact
-from vitrify.workflows import crops, judging
-from vitrify.workflows.judging import IMAGE_BATCH
-from vitrify.workflows.limits import Limits
-from vitrify.workflows.quantize import QuantizeConfig, QuantizeResult, quantized_from_onnx
+from vitrify.workflows.quantize import Limits, QuantizeConfig, QuantizeResult, judge, quantized_from_onnx
+from vitrify.workflows.quantize.judge import IMAGE_BATCH
 
 
 def logits(path: Path, images: Any) -> np.ndarray:
@@ -143,13 +141,13 @@ def test_the_source_is_asked_once_and_the_record_has_its_answers(
         opened.append((Path(path).name, name))
         return open_runtime(path, name, options)
 
-    monkeypatch.setattr(judging, "open_runtime", spied)
+    monkeypatch.setattr(judge, "open_runtime", spied)
     result = quantize(trained, trained.onnx, tmp_path / "out.onnx", config("int8", runtime="onnxruntime"))
     assert opened.count((trained.onnx.name, "onnxruntime")) == 1
     assert result.spec is not None
     assert result.spec.verification is not None
     assert {"onnxruntime", "vitrify"} <= result.spec.verification.versions.keys()
-    picked = pick_evenly(trained.held_out, judging.VERIFIED_IMAGES)
+    picked = pick_evenly(trained.held_out, judge.VERIFIED_IMAGES)
     error = np.abs(logits(tmp_path / "out.onnx", picked) - logits(trained.onnx, picked)).max()
     checks = [c for c in result.spec.verification.checks if (c.runtime, c.inputs) == ("onnxruntime", "images")]
     assert [check.count for check in checks] == [len(picked)]
@@ -196,7 +194,7 @@ def test_images_pass_through_a_few_at_a_time_and_are_decoded_once(
         seen.append(len(images))
         return preprocess(images, spec, **more)
 
-    monkeypatch.setattr(crops, "preprocess", counted)
+    monkeypatch.setattr(judge, "preprocess", counted)
     quantize(trained, trained.onnx, tmp_path / "out.onnx", config("int8"))
     assert max(seen) == IMAGE_BATCH
     assert sum(seen) == len(trained.calibration) + len(trained.held_out)
@@ -215,7 +213,7 @@ def test_a_candidate_that_no_runtime_takes_is_an_attempt_and_no_end(
             raise RuntimeFailureError("refused", got="this form")
         return opened(path, name, options)
 
-    monkeypatch.setattr(judging, "open_runtime", refusing)
+    monkeypatch.setattr(judge, "open_runtime", refusing)
     result = quantize(trained, trained.onnx, tmp_path / "out.onnx", config("int8"))
     tried = candidates(result)
     assert [attempt.passed for attempt in tried] == [False] * (len(tried) - 1) + [True]

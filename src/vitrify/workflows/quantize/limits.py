@@ -1,20 +1,22 @@
-"""Is a loss of answers beyond a limit, or is that chance? Two files on the same images, answer by answer.
-
-Answers are pairs, as in McNemar's test (1947): what both get right or both get wrong says nothing of a difference.
-Against a limit above zero the hypothesis is Tango's (Statistics in Medicine 17, 1998, p. 891): the share of lost
-answers less the share of gained ones is that limit. The chance of what was seen is computed exactly, under the shares
-that are likeliest then, as Hsueh, Liu and Chen do (Biometrics 57, 2001, p. 478). Where no answer can be gained, the
-bounds are Clopper and Pearson's (1934).
-"""
+"""What a search may cost: answers that are lost, where chance does not explain it, and time."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
+
+from vitrify.errors import OptionError
+from vitrify.progress import Progress, Watcher, Work, in_words
+from vitrify.workflows.races import MIN_SPEEDUP, require_speedup
+
+T = TypeVar("T")
 
 _EPSILON = 1e-9
 """What binary fractions may make of a limit: 0.5% of 200 images is one image."""
@@ -24,8 +26,49 @@ _MANY = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What has to hold.
+
+    Attributes:
+        max_drop: Most top-1 accuracy that may be lost against the source, 0 to 1, where there are labels.
+        min_agreement: Least share of the source's answers, where there are none.
+        confidence: A loss is refused where it is beyond its limit with this confidence, 0.5 to 1: of few images, one
+            more answer may be chance. At 0.5, what was measured decides.
+        min_speedup: Least median speedup over the source in the fastest precision in which it holds its own gate; the
+            first quartile has to be above 1 besides. None does not judge speed.
+    """
+
+    max_drop: float = 0.005
+    min_agreement: float = 0.99
+    confidence: float = 0.8
+    min_speedup: float | None = MIN_SPEEDUP
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_drop <= 1 or not 0 <= self.min_agreement <= 1:
+            raise OptionError(
+                "a limit is no share", got=f"{self.max_drop:g}, {self.min_agreement:g}", expected="0 to 1 (0 to 100%)"
+            )
+        if not 0.5 <= self.confidence < 1:
+            raise OptionError(
+                "a confidence that cannot be", got=f"{self.confidence:g}", expected="0.5 to less than 1 (50 to 99.9%)"
+            )
+        if self.min_speedup is not None:
+            require_speedup(self.min_speedup)
+
+    def allowed(self, *, labelled: bool) -> float:
+        """The share of images whose answer may be lost."""
+        return self.max_drop if labelled else 1 - self.min_agreement
+
+
+@dataclass(frozen=True, kw_only=True)
 class Loss:
-    """What a file loses against another one on the same images.
+    """What a file loses against another one on the same images, answer by answer.
+
+    Answers are pairs, as in McNemar's test (1947): what both get right or both get wrong says nothing of a difference.
+    Against a limit above zero the hypothesis is Tango's (Statistics in Medicine 17, 1998, p. 891): the share of lost
+    answers less the share of gained ones is that limit. The chance of what was seen is computed exactly, under the
+    shares that are likeliest then, as Hsueh, Liu and Chen do (Biometrics 57, 2001, p. 478). Where no answer can be
+    gained, the bounds are Clopper and Pearson's (1934).
 
     Attributes:
         images: How many were judged.
@@ -74,8 +117,8 @@ class Loss:
         """
         chance = 1 - confidence
         least = 0.0 if self.gained is None else -1.0
-        low = _first(lambda loss: self._chance_of_more(loss) > chance, least, self.share)
-        high = _first(lambda loss: self._chance_of_less(loss) <= chance, self.share, 1.0)
+        low = _begin(lambda loss: self._chance_of_more(loss) > chance, least, self.share)
+        high = _begin(lambda loss: self._chance_of_less(loss) <= chance, self.share, 1.0)
         return low, high
 
     def images_needed(self, allowed: float, confidence: float) -> int | None:
@@ -134,9 +177,65 @@ class Loss:
         return min(max((root - middle) / (4 * n), 0.0, -loss), (1 - loss) / 2)
 
 
-def _first(holds: Callable[[float], bool], low: float, high: float) -> float:
+def _begin(holds: Callable[[float], bool], low: float, high: float) -> float:
     """Where a condition begins to hold between two shares, to two millionths."""
     for _ in range(20):
         middle = (low + high) / 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
+
+
+class TimeIsOverError(Exception):
+    """The time is over, or too short for the next step; the message says which. Ends a search, and never leaves it."""
+
+
+class Budget:
+    """A `Progress` that hands everything on, and ends what it follows when the time is over.
+
+    Args:
+        progress: What is told.
+        time_s: Seconds from now on; None for as long as it takes.
+    """
+
+    def __init__(self, progress: Progress, time_s: float | None = None) -> None:
+        self.work = Work("preparing", limit_s=time_s)
+        self._progress, self._time_s = progress, time_s
+
+    def say(self, message: str) -> None:
+        """Hands it on."""
+        self._progress.say(message)
+
+    def watched(self) -> AbstractContextManager[None]:
+        """Shows the whole work while the context lasts, where what is told can show it."""
+        return self._progress.watch(self.work) if isinstance(self._progress, Watcher) else contextlib.nullcontext()
+
+    def track(self, items: Iterable[T], *, label: str, total: int | None = None) -> Iterator[T]:
+        """Yields `items`, each only if there is time left.
+
+        Raises:
+            TimeIsOverError: There is none.
+        """
+        for item in self._progress.track(items, label=label, total=total):
+            if self.work.rest_s < 0:
+                raise TimeIsOverError(f"its {in_words(self._time_s or 0)} were over")
+            yield item
+
+    def begin(self, label: str, units: float, *, after: float) -> None:
+        """A step begins.
+
+        Args:
+            label: What a display says from now on.
+            units: What it is expected to take: images through a network.
+            after: What is planned after it, at most.
+
+        Raises:
+            TimeIsOverError: At the pace so far it would not be finished.
+        """
+        expected = self.work.expected_s(units)
+        if expected is not None and expected > self.work.rest_s:
+            raise TimeIsOverError(
+                f"{in_words(max(self.work.rest_s, 0))} of its {in_words(self._time_s or 0)} were left, and {label} "
+                f"takes about {in_words(expected)}"
+            )
+        self.work.label = label
+        self.work.begin(units, after=after)

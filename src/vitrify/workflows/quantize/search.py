@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,9 +15,8 @@ from vitrify.graphs import saturating_products, write_artifact
 from vitrify.precision import Recipe, Rewriter, Rewritten, Target, steps
 from vitrify.progress import in_words
 from vitrify.spec import PRECISION_SEARCH, Attempt, ModelSpec, PrecisionSearch
-from vitrify.workflows.budget import Budget, TimeIsOverError
-from vitrify.workflows.judging import Judge
-from vitrify.workflows.losses import Loss
+from vitrify.workflows.quantize.judge import Judge
+from vitrify.workflows.quantize.limits import Budget, Loss, TimeIsOverError
 
 CALIBRATION_PASSES = 2
 """How often calibration images go through the source for the first recipe of a precision, about: for the estimate."""
@@ -109,7 +109,7 @@ class Search:
     def _best_of(self, first: Recipe, folder: Path) -> _Held | None:
         """The first recipe of a precision that holds and loses no more than is allowed, or the reserve."""
         planned = self._plan[0]
-        recipes = steps(first, lambda recipe: self._judge.rank(self._rewriter, recipe, folder))
+        recipes = steps(first, partial(self._rank, folder))
         while planned:
             # Before the recipe is known, as blocks may have to be ranked first.
             units, label = planned.pop(0), f"candidate {self._tried + 1} of up to {self._most()}"
@@ -132,10 +132,7 @@ class Search:
         self._budget.say(f"trying {recipe}: {label}" + (f", {in_words(left)} left at most" if left is not None else ""))
         path = folder / "candidate.onnx"
         try:
-            rewritten = self._rewriter.rewrite(recipe)
-            spec = _described(self._judge.spec, recipe, rewritten)
-            with atomic_path(path) as temporary:
-                write_artifact(rewritten.proto, spec, temporary)
+            rewritten, spec = self._write(recipe, path)
             tried = self._judge.judge(path, recipe)
         except TimeIsOverError as over:
             self._keep(self._judge.unjudged(recipe, f"not judged to the end: {over}"))
@@ -153,6 +150,22 @@ class Search:
             loss=loss,
         )
         return True, held
+
+    def _write(self, recipe: Recipe, path: Path) -> tuple[Rewritten, ModelSpec]:
+        rewritten = self._rewriter.rewrite(recipe)
+        spec = _described(self._judge.spec, recipe, rewritten)
+        with atomic_path(path) as temporary:
+            write_artifact(rewritten.proto, spec, temporary)
+        return rewritten, spec
+
+    def _rank(self, folder: Path, recipe: Recipe) -> list[str]:
+        """The blocks of the network, the one first that a recipe harms most when it alone is rewritten."""
+        path, blocks, harm = folder / "one-block.onnx", self._rewriter.blocks, {}
+        for block in self._budget.track(blocks, label="which block suffers most"):
+            others = tuple(other for other in blocks if other != block)
+            self._write(dataclasses.replace(recipe, keep=others), path)
+            harm[block] = self._judge.harm(path, recipe, block)
+        return sorted(harm, key=lambda block: -harm[block])
 
     def _planned(self, first: Recipe) -> list[float]:
         """What each candidate of a precision takes, the ranking of blocks before it included, in images."""

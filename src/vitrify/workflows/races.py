@@ -1,21 +1,71 @@
-"""Is an engine faster than one that is there already? Asked on its GPU, at the batch sizes that it is tuned for."""
+"""Is a file faster than what is there already? Timed in turns, in one runtime; engines on their own GPU."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from vitrify.artifacts import Artifact
 from vitrify.engines import BuildConfig, Gpu, Race, TensorRt, read_manifest, require_fit, require_intact
 from vitrify.errors import GateError, OptionError
-from vitrify.spec import ENGINE_SUFFIXES, ModelSpec
-from vitrify.workflows.limits import Limits
-from vitrify.workflows.racing import Speed, Stopwatch
+from vitrify.progress import SILENT, Progress
+from vitrify.runtimes import RuntimeOptions, open_runtime
+from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision
+from vitrify.timing import GPU_SETTLING_S, LEAST_ROUNDS, SETTLING_CALLS, Speed, Turns, take_turns
+from vitrify.verification import infer_with
 
 MIN_SPEEDUP = 1.05
-"""What `--faster-than` asks for by itself, as `vitrify quantize` does."""
+"""What `vitrify quantize`, and `vitrify build` with `--faster-than`, ask for by themselves."""
+
+
+def require_speedup(least: float) -> None:
+    """Refuses a least speedup that a slower file would have.
+
+    Raises:
+        OptionError: It is below 1.
+    """
+    if not least >= 1:
+        raise OptionError("a speedup below 1 is none", got=least, expected="1 or more")
+
+
+def time_files(
+    contenders: Mapping[str, tuple[Path, Precision]],
+    *,
+    runtime: str,
+    tensors: npt.NDArray[np.float32],
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> Turns:
+    """Times files in turns.
+
+    Args:
+        contenders: For each name a file, and the precision that the runtime is asked for.
+        runtime: Its name.
+        tensors: The batch that is inferred, `[B, 3, H, W]` float32.
+        threads: Of the runtime.
+        progress: Told of each round.
+
+    Raises:
+        RuntimeFailureError: The runtime refuses one.
+    """
+    with ExitStack() as stack:
+        calls = {}
+        for name, (path, asked) in contenders.items():
+            opened = stack.enter_context(open_runtime(path, runtime, RuntimeOptions(precision=asked, threads=threads)))
+            infer = infer_with(opened, opened.spec)
+            calls[name] = lambda infer=infer: infer(tensors)
+        return take_turns(
+            calls,
+            least_rounds=LEAST_ROUNDS,
+            settling_calls=SETTLING_CALLS,
+            settling_s=GPU_SETTLING_S if runtime == "tensorrt" else 0.0,
+            progress=progress,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +81,7 @@ class Rival:
     min_speedup: float = MIN_SPEEDUP
 
     def __post_init__(self) -> None:
-        Limits(min_speedup=self.min_speedup)  # says what is wrong with it
+        require_speedup(self.min_speedup)
 
     def require_comparable(self, batches: tuple[int, ...], onnx: Artifact, trt: TensorRt, gpu: Gpu) -> None:
         """Says what stands in the way of a race before anything is built.
@@ -111,8 +161,9 @@ def race(plan: Path, rival: Rival, batches: tuple[int, ...], spec: ModelSpec) ->
     races = []
     for batch in batches:
         tensors = np.random.default_rng(batch).standard_normal((batch, *spec.input_shape), dtype=np.float32)
-        stopwatch = Stopwatch(runtime="tensorrt", tensors=tensors, threads=None)
-        turns = stopwatch.time({"candidate": (plan, "fp32"), rival.path.name: (rival.path, "fp32")})
+        contenders: dict[str, tuple[Path, Precision]]
+        contenders = {"candidate": (plan, "fp32"), rival.path.name: (rival.path, "fp32")}
+        turns = time_files(contenders, runtime="tensorrt", tensors=tensors)
         speed = Speed.of(turns, "candidate", [rival.path.name])
         if refusal := speed.refusal(rival.min_speedup):
             raise GateError(

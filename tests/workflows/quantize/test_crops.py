@@ -12,8 +12,8 @@ from PIL import Image
 
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.spec import Preprocess
-from vitrify.workflows import crops
-from vitrify.workflows.crops import Crops
+from vitrify.workflows.quantize import judge
+from vitrify.workflows.quantize.judge import Crops
 
 SPEC = Preprocess(
     resize_rule="shortest", resize_height=40, resize_width=40, crop_height=32, crop_width=32, interpolation="bicubic",
@@ -41,7 +41,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(len(given))
         return preprocess(given, spec)
 
-    monkeypatch.setattr(crops, "preprocess", counted)
+    monkeypatch.setattr(judge, "preprocess", counted)
     return seen
 
 
@@ -82,7 +82,7 @@ def test_a_file_is_the_same_by_any_name(images: list[ImageSource], decoded: list
 
 
 def test_tensors_that_are_no_table_of_8_bits_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crops, "preprocess", lambda given, spec: np.full((len(given), 3, 32, 32), 0.1234, np.float32))
+    monkeypatch.setattr(judge, "preprocess", lambda given, spec: np.full((len(given), 3, 32, 32), 0.1234, np.float32))
     kept = Crops(SPEC)
     assert np.all(kept.tensors([b"one"]) == np.float32(0.1234))
     assert not kept._kept

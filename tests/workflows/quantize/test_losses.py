@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import optimize, stats  # type: ignore[import-untyped]
 
-from tests.workflows.quantizing import a_search
+from tests.workflows.quantize.quantizing import a_search
 from vitrify.spec import Attempt
-from vitrify.workflows.losses import Loss
-from vitrify.workflows.precision_report import search_notes
+from vitrify.workflows.quantize.limits import Loss
+from vitrify.workflows.quantize.report import search_notes
 
 CONFIDENCE = 0.8
 

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vitrify.files import atomic_path, atomic_write
+from vitrify.files import atomic_write
 from vitrify.machine import saturates_8bit
 from vitrify.spec import Attempt, PrecisionSearch, encode
-from vitrify.workflows.losses import Loss
+from vitrify.workflows.quantize.limits import Loss
 
-_GREEN, _RED, _GREY = "#1a7f37", "#cf222e", "#57606a"
 PICTURE = "attempts.png"
 
 
@@ -148,14 +147,12 @@ def _lost(attempt: Attempt) -> str:
 
 def _draw(search: PrecisionSearch, path: Path, title: str) -> bool:
     """A row an attempt: its loss with bounds, and its speed beside the source in the same turns. False without any."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from vitrify import plots
 
     rows = search.attempts
     if all(row.loss_bounds is None for row in rows):
         return False
-    figure = Figure(figsize=(10.5, 1.9 + 0.55 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = plots.empty_figure(10.5, 1.9 + 0.55 * len(rows))
     raced = any(row.speedup is not None for row in rows)
     panels: Any = figure.subplots(1, 2 if raced else 1, sharey=True, squeeze=False)[0]
     _draw_losses(panels[0], search)
@@ -164,19 +161,19 @@ def _draw(search: PrecisionSearch, path: Path, title: str) -> bool:
     names = [textwrap.fill(outcome(search, place)[0], 30) for place in range(len(rows))]
     panels[0].set_yticks(range(len(rows)), names, fontsize=9)
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
+    plots.tidy(*panels)
     for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="x", alpha=0.3)
-    figure.suptitle(title, fontweight="bold")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, facecolor="white")
+        axes.grid(visible=False, axis="y")
+    plots.save(figure, path, title)
     return True
 
 
 def _draw_losses(axes: Any, search: PrecisionSearch) -> None:
+    from vitrify import plots
+
     for place, row in enumerate(search.attempts):
         if row.lost is None or row.loss_bounds is None:
-            axes.annotate("not judged", (0, place), va="center", fontsize=8, color=_GREY)
+            axes.annotate("not judged", (0, place), va="center", fontsize=8, color=plots.GREY)
             continue
         share = 100 * (row.lost - (row.gained or 0)) / search.images
         low, high = (100 * bound for bound in row.loss_bounds)
@@ -211,17 +208,21 @@ def _draw_speeds(axes: Any, search: PrecisionSearch) -> None:
 
 
 def _bar(axes: Any, row: Attempt, place: int, at: tuple[float, float, float], *, good: bool) -> None:
+    from vitrify import plots
+
     low, middle, high = at
     axes.errorbar(
         [middle], [place], xerr=[[max(middle - low, 0)], [max(high - middle, 0)]], capsize=3,
         fmt="s" if row.recipe == "source" else "o" if row.passed else "x",
-        color=_GREY if row.recipe == "source" else _GREEN if good else _RED,
+        color=plots.GREY if row.recipe == "source" else plots.GREEN if good else plots.RED,
     )  # fmt: skip
 
 
 def _line(axes: Any, place: float, label: str) -> None:
-    axes.axvline(place, color=_GREY, linewidth=1, linestyle="--" if label else "-")
+    from vitrify import plots
+
+    axes.axvline(place, color=plots.GREY, linewidth=1, linestyle="--" if label else "-")
     axes.annotate(
         label, (place, 1), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points",
-        va="bottom", fontsize=8, color=_GREY,
+        va="bottom", fontsize=8, color=plots.GREY,
     )  # fmt: skip

@@ -11,18 +11,16 @@ import pytest
 
 from tests.conftest import tiny_spec
 from tests.precision.digits import Digits
-from tests.workflows.quantizing import a_search, candidates, config, quantize
+from tests.workflows.quantize.quantizing import a_search, candidates, config, quantize
 from tests.workflows.test_export import Recorder
 from vitrify.errors import GateError
 from vitrify.precision import Recipe, Rewritten
 from vitrify.progress import SILENT, Work
 from vitrify.spec import Attempt, PrecisionSearch
-from vitrify.workflows import budget as budgets
-from vitrify.workflows.budget import Budget
-from vitrify.workflows.crops import Crops
-from vitrify.workflows.judging import Tried
-from vitrify.workflows.losses import Loss
-from vitrify.workflows.searching import Found, Search
+from vitrify.workflows.quantize import limits
+from vitrify.workflows.quantize.judge import Crops, Tried
+from vitrify.workflows.quantize.limits import Budget, Loss
+from vitrify.workflows.quantize.search import Found, Search
 
 BLOCKS = tuple(f"blocks.{number}" for number in range(4))
 SLOW = -1
@@ -44,7 +42,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     def work(label: str, *, limit_s: float | None = None) -> Work:
         return Work(label, limit_s=limit_s, clock=made)
 
-    monkeypatch.setattr(budgets, "Work", work)
+    monkeypatch.setattr(limits, "Work", work)
     return made
 
 
@@ -81,10 +79,10 @@ class Verdicts:
     def rewrite(self, recipe: Recipe) -> Rewritten:
         return Rewritten(proto=onnx.ModelProto(domain=str(recipe)))
 
-    def rank(self, rewriter: object, recipe: Recipe, folder: Path) -> tuple[str, ...]:
-        self._pass(len(BLOCKS))
-        self.ranked += 1
-        return BLOCKS
+    def harm(self, path: Path, recipe: Recipe, block: str) -> float:
+        self._pass(1)
+        self.ranked += block == BLOCKS[-1]
+        return 0.0
 
     def unjudged(self, recipe: Recipe, reason: str) -> Attempt:
         return Attempt(recipe=str(recipe), precision=recipe.precision, passed=False, reason=reason)

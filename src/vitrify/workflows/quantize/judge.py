@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ import numpy.typing as npt
 
 from vitrify.classifier import pick_evenly
 from vitrify.errors import RuntimeFailureError
-from vitrify.files import atomic_path
-from vitrify.graphs import write_artifact
 from vitrify.machine import processor_name
-from vitrify.pixels import ImageSource
-from vitrify.precision import Recipe, Rewriter
+from vitrify.pixels import ImageSource, preprocess
+from vitrify.pixels.batches import value_table
+from vitrify.precision import Recipe
 from vitrify.runtimes import RuntimeOptions, has_native_bf16, infer_logits, open_runtime, pick_runtime
-from vitrify.spec import Attempt, Check, ModelSpec, Precision, Verification, gate_for
+from vitrify.spec import Attempt, Check, ModelSpec, Precision, Preprocess, Verification, gate_for
+from vitrify.timing import SETTLING_CALLS, Speed
 from vitrify.verification import (
     Answered,
     Candidate,
@@ -32,17 +33,97 @@ from vitrify.verification import (
     record,
     standard_probes,
 )
-from vitrify.workflows.budget import Budget
-from vitrify.workflows.crops import Crops
-from vitrify.workflows.limits import Limits
-from vitrify.workflows.losses import Loss
-from vitrify.workflows.racing import SETTLING_CALLS, Speed, Stopwatch
+from vitrify.workflows.quantize.limits import Budget, Limits, Loss
+from vitrify.workflows.races import time_files
 
 IMAGE_BATCH = 8
 """Images prepared and run at once: what memory is taken for."""
 
+CROP_BYTES = 1 << 30
+"""1 GiB: 7,133 images of 224x224."""
+
 RANKING_IMAGES = 32
 VERIFIED_IMAGES = 256
+
+
+class Crops:
+    """Images that are decoded once, and kept as they are cropped: a quarter of the memory of their tensors.
+
+    Tensors are bit for bit those of `preprocess`; an image is decoded again only where it found no room. What is
+    normalised has 8 bits, so that a crop is kept in 8 bits and looked up in the table of its 256 values.
+
+    Args:
+        spec: How images are prepared.
+        limit_bytes: Of all that is kept. What comes first stays: images are gone through in the same order each time,
+            where throwing out the oldest would throw out what is needed next.
+    """
+
+    def __init__(self, spec: Preprocess, *, limit_bytes: int = CROP_BYTES) -> None:
+        self._spec, self._left = spec, limit_bytes
+        self._values = value_table(spec)
+        self._kept: dict[Hashable, npt.NDArray[np.uint8]] = {}
+
+    def tensors(self, images: Sequence[ImageSource]) -> npt.NDArray[np.float32]:
+        """Prepares a batch.
+
+        Args:
+            images: Objects that stay as they are while this is used.
+
+        Returns:
+            `[B, 3, crop_height, crop_width]` float32 NCHW RGB.
+
+        Raises:
+            ImageError: One of the images cannot be read; the message names it.
+        """
+        names = [identity(image) for image in images]
+        missing = [n for n, name in enumerate(names) if name not in self._kept]
+        prepared = preprocess([images[n] for n in missing], self._spec)
+        if len(missing) == len(images):
+            batch = prepared
+        else:
+            batch = np.empty((len(images), *prepared.shape[1:]), np.float32)
+            batch[missing] = prepared
+        for n, name in enumerate(names):
+            if n in missing:
+                self._keep(name, batch[n])
+            else:
+                for channel, values, crop in zip(batch[n], self._values, self._kept[name], strict=True):
+                    np.take(values, crop, out=channel, mode="clip")
+        return batch
+
+    def batches(
+        self, images: Sequence[ImageSource], *, label: str, budget: Budget
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """The tensors of all images, a few at a time.
+
+        Args:
+            images: As in `tensors`.
+            label: What a bar says.
+            budget: Told of each batch, and ends the work when the time is over.
+
+        Raises:
+            ImageError: As in `tensors`.
+            TimeIsOverError: The time is over.
+        """
+        for start in budget.track(range(0, len(images), IMAGE_BATCH), label=label):
+            batch = self.tensors(images[start : start + IMAGE_BATCH])
+            yield batch
+            budget.work.advance(len(batch))
+
+    def _keep(self, name: Hashable, tensor: npt.NDArray[np.float32]) -> None:
+        if tensor.size > self._left or name in self._kept:
+            return
+        first, last = (self._values[:, index, None, None] for index in (0, 255))
+        crop = np.rint((tensor - first) * (255 / (last - first))).clip(0, 255).astype(np.uint8)
+        back = np.stack([values[channel] for values, channel in zip(self._values, crop, strict=True)])
+        if np.array_equal(back.view(np.uint32), tensor.view(np.uint32)):  # else it is decoded again
+            self._kept[name] = crop
+            self._left -= crop.size
+
+
+def identity(image: ImageSource) -> Hashable:
+    """What two images have in common that are the same: the file, or the object."""
+    return os.path.realpath(image) if isinstance(image, str | os.PathLike) else id(image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +155,7 @@ class Judge:
 
     Args:
         source: The fp32 file.
-        calibration: Images that give magnitudes and ranges.
+        calibration: Images that speed is measured with.
         images: Images that accuracy is judged on.
         labels: Their class indices; without, agreement with the source is judged.
         limits: What has to hold.
@@ -138,10 +219,6 @@ class Judge:
         self.sources = tuple(rows)
         return self.sources
 
-    def calibration_batches(self) -> Iterator[npt.NDArray[np.float32]]:
-        """The calibration images, a few at a time."""
-        return self._batches(self._calibration, "calibrating")
-
     def judge(self, path: Path, recipe: Recipe) -> Tried:
         """Judges a candidate: answers where its types are followed exactly and in the runtime at hand, then speed.
 
@@ -202,42 +279,33 @@ class Judge:
         return len(self._images) * len(self._ways(recipe)) + self._raced(rounds * (1 + len(self.askable)))
 
     def images_for_ranking(self, blocks: int) -> int:
-        """The same for `rank`."""
+        """The same for `harm` of each of so many blocks."""
         return blocks * min(RANKING_IMAGES, len(self._images))
 
-    def rank(self, rewriter: Rewriter, recipe: Recipe, folder: Path) -> list[str]:
-        """The blocks of a network, the one first that a recipe harms most when it alone is rewritten.
+    def harm(self, path: Path, recipe: Recipe, label: str) -> float:
+        """The mean squared error of a candidate's logits on a few of the images: how much a recipe harms.
 
         Args:
-            rewriter: Carries out recipes.
-            recipe: What harms.
-            folder: For temporary files.
+            path: The candidate.
+            recipe: How it was made.
+            label: What a bar says.
+
+        Returns:
+            Infinity where no runtime takes it in this form.
 
         Raises:
             TimeIsOverError: The time is over.
         """
         # Evenly: a folder is sorted by class.
-        picked = pick_evenly(range(len(self._images)), RANKING_IMAGES)
-        truth = self._truth[list(picked)]
-        harm: dict[str, float] = {}
-        for block in self._budget.track(rewriter.blocks, label="which block suffers most"):
-            others = tuple(other for other in rewriter.blocks if other != block)
-            rewritten = rewriter.rewrite(dataclasses.replace(recipe, keep=others))
-            path = folder / "one-block.onnx"
-            with atomic_path(path) as temporary:
-                write_artifact(
-                    rewritten.proto, self.spec.replace(precision=recipe.precision, verification=None), temporary
-                )
-            try:
-                with open_runtime(path, _exact(recipe), RuntimeOptions(threads=self._threads)) as runtime:
-                    batches = self._batches([self._images[n] for n in picked], block)
-                    logits = np.concatenate([infer_logits(runtime, runtime.spec, batch) for batch in batches])
-            except RuntimeFailureError:  # a block that no runtime takes in this form suffers most
-                harm[block] = float(np.inf)
-                continue
-            error = np.nan_to_num(logits.astype(np.float64) - truth, nan=1e9, posinf=1e9, neginf=-1e9)
-            harm[block] = float(np.square(error).mean())
-        return sorted(harm, key=lambda block: -harm[block])
+        picked = list(pick_evenly(range(len(self._images)), RANKING_IMAGES))
+        try:
+            with open_runtime(path, _exact(recipe), RuntimeOptions(threads=self._threads)) as runtime:
+                batches = self._batches([self._images[n] for n in picked], label)
+                logits = np.concatenate([infer_logits(runtime, runtime.spec, batch) for batch in batches])
+        except RuntimeFailureError:
+            return float(np.inf)
+        error = np.nan_to_num(logits.astype(np.float64) - self._truth[picked], nan=1e9, posinf=1e9, neginf=-1e9)
+        return float(np.square(error).mean())
 
     def _asked(self, recipe: Recipe) -> Precision:
         # An fp16 graph keeps its own types: asked for bf16, OpenVINO would compute that instead.
@@ -273,10 +341,7 @@ class Judge:
         return _Answers(logits=logits, checks=(*golden, seen), versions=versions)
 
     def _batches(self, images: Sequence[ImageSource], label: str) -> Iterator[npt.NDArray[np.float32]]:
-        for start in self._budget.track(range(0, len(images), IMAGE_BATCH), label=label):
-            batch = self._crops.tensors(images[start : start + IMAGE_BATCH])
-            yield batch
-            self._budget.work.advance(len(batch))
+        return self._crops.batches(images, label=label, budget=self._budget)
 
     def _loss(self, logits: Logits) -> Loss:
         finite = np.isfinite(logits).all(axis=1)
@@ -319,8 +384,10 @@ class Judge:
     def _timed(self, attempt: Attempt, path: Path) -> Attempt:
         rivals = {f"source {asked}": (self.source, asked) for asked in rivals_among(self.sources)}
         tensors = self._crops.tensors([self._calibration[n % len(self._calibration)] for n in range(self._batch)])
-        stopwatch = Stopwatch(runtime=self.runtime, tensors=tensors, threads=self._threads, progress=self._budget)
-        turns = stopwatch.time({"candidate": (path, attempt.asked), **rivals})
+        contenders = {"candidate": (path, attempt.asked), **rivals}
+        turns = time_files(
+            contenders, runtime=self.runtime, tensors=tensors, threads=self._threads, progress=self._budget
+        )
         self._budget.work.advance(self._raced(sum(map(len, turns.seconds.values()))))
         speed = Speed.of(turns, "candidate", rivals)
         return dataclasses.replace(

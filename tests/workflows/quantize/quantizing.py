@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.precision.digits import Digits
-from vitrify.benchmark import Turns
 from vitrify.precision import Recipe
 from vitrify.spec import Attempt, PrecisionSearch
-from vitrify.workflows.limits import Limits
-from vitrify.workflows.quantize import QuantizeConfig, QuantizeResult, quantized_from_onnx
+from vitrify.timing import Turns
+from vitrify.workflows.quantize import Limits, QuantizeConfig, QuantizeResult, quantized_from_onnx
 
 
 def config(precision: Any = "int8", *, limits: Limits | None = None, **options: Any) -> QuantizeConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.precision.digits import Digits
-from tests.workflows.quantizing import config, quantize
+from tests.workflows.quantize.quantizing import config, quantize
 from vitrify.workflows.quantize import QuantizeResult
 
 

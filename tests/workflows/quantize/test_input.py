@@ -8,14 +8,19 @@ from typing import Any
 import pytest
 
 from tests.precision.digits import Digits
-from tests.workflows.quantizing import config, quantize
+from tests.workflows.quantize.quantizing import config, quantize
 from vitrify.errors import DatasetError, MissingExtraError, OptionError, StorageError
 from vitrify.precision import Recipe
 from vitrify.runtimes import RuntimeRow
-from vitrify.workflows import quantize as workflow
-from vitrify.workflows.limits import Limits
-from vitrify.workflows.preconditions import judging_notes, targets_here
-from vitrify.workflows.quantize import QuantizeResult, labelled_images, quantized_from_onnx
+from vitrify.workflows.quantize import workflow
+from vitrify.workflows.quantize.limits import Limits
+from vitrify.workflows.quantize.workflow import (
+    QuantizeResult,
+    judging_notes,
+    labelled_images,
+    quantized_from_onnx,
+    targets_here,
+)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -14,19 +15,18 @@ from vitrify.artifacts import Artifact
 from vitrify.classifier import pick_evenly
 from vitrify.datasets import scan_folder
 from vitrify.errors import ArtifactError, GateError, OptionError
+from vitrify.files import require_writable
 from vitrify.graphs import place_artifact
 from vitrify.pixels import ImageSource
-from vitrify.precision import Recipe, Rewriter
+from vitrify.precision import FALLBACKS, Recipe, Rewriter, Target
 from vitrify.progress import SILENT, Progress, in_words
-from vitrify.spec import ModelSpec, PrecisionSearch, Result
+from vitrify.runtimes import RUNTIMES, pick_runtime
+from vitrify.spec import MIN_IMAGES, ModelSpec, PrecisionSearch, Result
 from vitrify.verification import class_columns
-from vitrify.workflows.budget import Budget
-from vitrify.workflows.crops import CROP_BYTES, Crops
-from vitrify.workflows.judging import Judge
-from vitrify.workflows.limits import Limits
-from vitrify.workflows.precision_report import search_notes
-from vitrify.workflows.preconditions import judging_notes, require_usable, targets_here
-from vitrify.workflows.searching import Search
+from vitrify.workflows.quantize.judge import CROP_BYTES, Crops, Judge, identity
+from vitrify.workflows.quantize.limits import Budget, Limits
+from vitrify.workflows.quantize.report import search_notes
+from vitrify.workflows.quantize.search import Search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +150,7 @@ def quantized_from_onnx(
     except DecodeError as error:
         raise ArtifactError(f"{source} is no ONNX model", got=error) from error
     budget = Budget(progress, config.time_s)
+    crops = Crops(spec.preprocess, limit_bytes=config.crop_bytes)
     judge = Judge(
         source,
         spec,
@@ -160,10 +161,11 @@ def quantized_from_onnx(
         runtime=config.runtime,
         batch=config.batch,
         threads=config.threads,
-        crops=Crops(spec.preprocess, limit_bytes=config.crop_bytes),
+        crops=crops,
         budget=budget,
     )
-    rewriter = Rewriter(proto, judge.calibration_batches, threads=config.threads, progress=budget)
+    batches = partial(crops.batches, calibration, label="calibrating", budget=budget)
+    rewriter = Rewriter(proto, batches, threads=config.threads, progress=budget)
     rewriter.require_parts(config.recipe.keep)  # before anything is measured
     search = Search(
         rewriter,
@@ -200,6 +202,100 @@ def quantized_from_onnx(
         source_bytes=len(data),
         notes=(*notes, *search_notes(search.record)),
     )
+
+
+def require_usable(
+    source: Path,
+    output: Path,
+    *,
+    calibration: Sequence[ImageSource],
+    images: Sequence[ImageSource],
+    labels: Sequence[int] | None,
+) -> None:
+    """Refuses files that cannot be read or written, and too few images.
+
+    Args:
+        source: What is to be rewritten.
+        output: Where to.
+        calibration: At least `MIN_IMAGES`.
+        images: What accuracy is judged on, at least as many; none, where that is `calibration`.
+        labels: One for each of `images`.
+
+    Raises:
+        OptionError, ArtifactError, StorageError: Names what is wrong.
+    """
+    if source.suffix != ".onnx" or output.suffix != ".onnx":
+        raise OptionError(
+            f"cannot quantize {source} to {output}", expected="two .onnx files", hint="vitrify export makes one"
+        )
+    if not source.is_file():
+        raise ArtifactError(f"no such file: {source}", hint="check the path")
+    if output.exists() and output.samefile(source):
+        raise OptionError(f"{output} would replace its own source", hint="name another file")
+    if output.is_dir():
+        raise OptionError(f"{output} is a directory", expected="a file name", hint=f"name a file in {output}/")
+    require_writable(output)
+    if len(calibration) < MIN_IMAGES:
+        raise OptionError(
+            "too few calibration images",
+            got=len(calibration),
+            expected=f"at least {MIN_IMAGES}",
+            hint="some hundred that look like those to come, such as a part of the training images",
+        )
+    if labels is not None and (len(labels) != len(images) or not images):
+        raise OptionError("images and labels differ in number", got=f"{len(images)} and {len(labels)}")
+    if images and len(images) < MIN_IMAGES:
+        raise OptionError(
+            "too few images to judge accuracy on",
+            got=len(images),
+            expected=f"at least {MIN_IMAGES}",
+            hint="some hundred; the report says how many would tell",
+        )
+
+
+def targets_here(source: Path, recipe: Recipe, *, fallback: bool, runtime: str) -> tuple[tuple[Target, ...], list[str]]:
+    """The precisions that can be tried with what is installed, and notes on those that cannot.
+
+    ONNX Runtime gives the source's answers and measures ranges. bf16 needs OpenVINO: no other runtime has it on a CPU.
+
+    Args:
+        source: What is to be rewritten.
+        recipe: What to begin with.
+        fallback: Whether the next higher precisions follow.
+        runtime: What is to judge, or `auto`.
+
+    Raises:
+        MissingExtraError: What was asked for cannot be tried: names the package.
+        OptionError: No such runtime.
+    """
+    rows = {row.name: row for row in RUNTIMES}
+    rows["onnxruntime"].load()
+    pick_runtime(source, runtime).load()
+    targets = FALLBACKS[recipe.precision] if fallback else (recipe.precision,)
+    if rows["openvino"].installed:
+        return targets, []
+    if "bf16" in (recipe.precision, recipe.around):
+        rows["openvino"].load()
+    left = tuple(target for target in targets if target != "bf16")
+    note = "bf16 was not tried: OpenVINO, the one runtime that has it on a CPU, is not installed"
+    return left, [note] if left != targets else []
+
+
+def judging_notes(calibration: Sequence[ImageSource], images: Sequence[ImageSource]) -> list[str]:
+    """What weakens the verdict on accuracy: images that were calibrated on.
+
+    Args:
+        calibration: What ranges were measured on.
+        images: What accuracy was judged on; none, where that is `calibration`.
+    """
+    notes = []
+    seen = {identity(image) for image in calibration}
+    shared = sum(identity(image) in seen for image in images)
+    if not images:
+        notes.append("accuracy was judged on the calibration images themselves, which flatters: give others")
+    elif shared:
+        notes.append(f"{shared} of the {len(images)} judged images were calibrated on too, which flatters")
+    return notes
 
 
 def labelled_images(model: str | os.PathLike[str], data: Path, limit: int) -> tuple[list[ImageSource], list[int]]:

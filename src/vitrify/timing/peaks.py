@@ -9,10 +9,10 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
-from vitrify.benchmark.report import Peaks
 from vitrify.errors import RuntimeFailureError
 
 _SIDE = 2048
@@ -21,6 +21,21 @@ _COPIED_BYTES = 256 << 20
 
 _SECONDS = 0.7
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peaks:
+    """What the processor reached in a second or two, just before the timings.
+
+    Attributes:
+        flops_per_s: Of a large fp32 matrix product in NumPy, a multiply-add being two.
+        bytes_per_s: Of a large copy, each byte counted when it is read and when it is written.
+        threads: That did both.
+    """
+
+    flops_per_s: float
+    bytes_per_s: float
+    threads: int
 
 
 def measure_peaks(threads: int) -> Peaks:
@@ -34,7 +49,7 @@ def measure_peaks(threads: int) -> Peaks:
     """
     environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
     done = subprocess.run(  # noqa: S603 - our own module
-        [sys.executable, "-m", "vitrify.benchmark.peaks", str(threads)],
+        [sys.executable, "-m", "vitrify.timing.peaks", str(threads)],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
