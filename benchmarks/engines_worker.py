@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 from worker_process import serve
 
-from vitrify.engines import read_manifest
-from vitrify.engines.arrays import DeviceArray
-from vitrify.engines.device import cuda
+from vitrify.artifacts import read_manifest
+from vitrify.cuda import DeviceArray, cuda
 from vitrify.runtimes import RuntimeOptions
 from vitrify.runtimes.tensorrt import TensorRtRuntime
 

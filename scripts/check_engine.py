@@ -22,14 +22,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vitrify.artifacts import manifest_path, read_manifest
 from vitrify.classifier import Classifier, Failure
-from vitrify.engines import manifest_path, read_manifest
-from vitrify.engines.arrays import DeviceArray
-from vitrify.engines.device import cuda
-from vitrify.engines.launching import launcher
-from vitrify.engines.nvrtc import preprocessing_cubin
-from vitrify.engines.staging import ImageStages
-from vitrify.engines.tensors import Tensor
+from vitrify.cuda import DeviceArray, Tensor, cuda
+from vitrify.cuda.driver import launcher
+from vitrify.cuda.images import ImageStages, preprocessing_cubin
 from vitrify.errors import DeviceError, EngineError, RuntimeFailureError, VitrifyError
 from vitrify.pixels import Decoders, preprocess
 from vitrify.runtimes import RuntimeOptions, infer_logits

@@ -13,8 +13,8 @@ from jsonschema import validate
 from PIL import Image
 
 from tests.benchmark.test_bench import PEAKS, QUICK
-from tests.engines.conftest import Machine, machine, new_engine
 from tests.pixels.test_preprocess import picture
+from tests.tensorrt.conftest import Machine, machine, new_engine
 from vitrify.benchmark import (
     BenchReport,
     LoadCost,

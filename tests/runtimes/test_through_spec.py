@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import tiny_spec
-from vitrify.engines import Profile
+from vitrify.artifacts import Profile
 from vitrify.errors import ArtifactError, RuntimeFailureError
 from vitrify.runtimes import Runtime, Signature, TensorInfo, check_outputs, infer_logits
 from vitrify.runtimes.base import Array

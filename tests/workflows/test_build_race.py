@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.conftest import Machine, machine
-from tests.engines.fake_cuda import FakeCuda
+from tests.cuda.fake_cuda import FakeCuda
+from tests.tensorrt.conftest import Machine, machine
 from tests.workflows.quantizing import Clock
+from vitrify.artifacts import BuildConfig, Profile, read_manifest
 from vitrify.cli.app import run
-from vitrify.engines import BuildConfig, Profile, read_manifest
-from vitrify.errors import EngineError, GateError, OptionError
+from vitrify.errors import ArtifactError, EngineError, GateError, OptionError
 from vitrify.workflows import racing
 from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
 from vitrify.workflows.engine_race import Rival
@@ -100,7 +100,7 @@ def test_what_stands_in_the_way_is_said_before_the_build(
             refused(standing, *profiles)
     with pytest.raises(OptionError, match="expected: an engine, "):
         refused(artifact)
-    with pytest.raises(EngineError, match="has no manifest"):
+    with pytest.raises(ArtifactError, match="no such file"):
         refused(tmp_path / "missing.engine")
     with pytest.raises(OptionError, match="a speedup below 1 is none"):
         Rival(path=standing, min_speedup=0.9)

@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import Literal
 
 from vitrify import _native
+from vitrify.artifacts.manifest import (
+    ENGINE_SUFFIXES,
+    Manifest,
+    manifest_path,
+    not_intact,
+    read_manifest,
+    rebuild_command,
+)
 from vitrify.errors import ArtifactError, OptionError
 from vitrify.files import sha256_of
-from vitrify.spec import ENGINE_SUFFIXES, MANIFEST_SUFFIX, ModelSpec, read_spec
+from vitrify.spec import ModelSpec, Precision
+from vitrify.spec import read_spec as read_embedded_spec
 
 Kind = Literal["onnx", "engine", "checkpoint"]
 
@@ -54,10 +63,8 @@ class Artifact:
         if path.is_dir():
             return cls(path, "checkpoint", None)
         if not path.exists():
-            built = path.with_name(path.name + MANIFEST_SUFFIX).is_file()
-            raise ArtifactError(
-                f"no such file: {path}", hint=f"vitrify build {path} --rebuild" if built else "check the path"
-            )
+            built = manifest_path(path).is_file()
+            raise ArtifactError(f"no such file: {path}", hint=rebuild_command(path) if built else "check the path")
         if not path.is_file():
             raise ArtifactError(f"{path} is no regular file", expected="a file with its bytes on a disk")
         kind = _KINDS.get(path.suffix.lower())
@@ -91,8 +98,35 @@ class Artifact:
         Raises:
             SpecMissingError, SpecError, SpecVersionError: It says nothing, or nothing that can be used.
             ArtifactError: A kind of file that carries no spec, or a damaged one.
+            EngineError: As `manifest`.
         """
-        return read_spec(self.path, content=self._content)
+        return self.manifest.spec if self.kind == "engine" else read_embedded_spec(self.path, content=self._content)
+
+    @property
+    def precision(self) -> Precision:
+        """The file's own arithmetic; raises as `spec`."""
+        return self.spec.precision
+
+    @functools.cached_property
+    def manifest(self) -> Manifest:
+        """What stands beside an engine, read once.
+
+        Raises:
+            EngineError: There is none, or it cannot be used.
+            OptionError: Of another kind.
+        """
+        if self.kind != "engine":
+            raise OptionError(f"{self.path} is no engine", got=self.kind, expected=" or ".join(ENGINE_SUFFIXES))
+        return read_manifest(self.path)
+
+    def require_intact(self) -> None:
+        """Holds an engine to its manifest, byte by byte.
+
+        Raises:
+            EngineError: These are not the bytes that were built; or as `manifest`.
+        """
+        if self.size_bytes != self.manifest.plan_bytes or self.sha256 != self.manifest.plan_sha256:
+            raise not_intact(self.path, self.manifest, self.size_bytes)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -110,6 +144,22 @@ class Artifact:
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
+    """Reads the spec of an artifact in a few reads, whatever the size of its weights; nothing else is looked at.
+
+    Args:
+        path: `.onnx` or `.safetensors`; or `.engine` or `.plan`, with its manifest beside it.
+
+    Raises:
+        ArtifactError: No such file, a directory, another kind of file, or a truncated one.
+        EngineError: An engine without a manifest that can be used.
+        SpecMissingError: A good file that carries no spec.
+        SpecError, SpecVersionError: A spec that cannot be used.
+    """
+    path = Path(path)
+    return read_manifest(path).spec if path.suffix in ENGINE_SUFFIXES and path.exists() else read_embedded_spec(path)
 
 
 def _checked_onnx(path: Path) -> bytes:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vitrify.artifacts import ENGINE_SUFFIXES
 from vitrify.benchmark.contenders import Contender, require_same_model
 from vitrify.errors import OptionError, VitrifyError
 from vitrify.progress import Progress
 from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, exact_runtime_for, infer_logits, open_runtime
 from vitrify.spec import (
-    ENGINE_SUFFIXES,
     Check,
     InputKind,
     ModelSpec,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vitrify.artifacts import read_spec
 from vitrify.benchmark.answers import Reference, check_answers, find_reference, golden_reference
 from vitrify.benchmark.contenders import Contender, digest_of, find_contenders, require_same_model, size_of
 from vitrify.benchmark.loading import measure_load
@@ -23,14 +24,14 @@ from vitrify.benchmark.summing import roofline_of, timing_of
 from vitrify.benchmark.turns import GPU_SETTLING_S, take_turns
 from vitrify.benchmark.verdicts import sentence, verdict_of
 from vitrify.classifier import pick_evenly
-from vitrify.engines import gpu_or_none
+from vitrify.cuda import gpu_or_none
 from vitrify.errors import ArtifactError, ImageError, OptionError, VitrifyError
 from vitrify.graphs import GraphCost, graph_cost
 from vitrify.machine import available_threads
 from vitrify.pixels import preprocess
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, infer_logits, open_runtime
-from vitrify.spec import ModelSpec, golden_recipe_batch, read_spec
+from vitrify.spec import ModelSpec, golden_recipe_batch
 from vitrify.verification import describe
 
 

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from vitrify.cli.options import JsonFlag
 from vitrify.cli.tables import engine_table, layer_table, network_table, table, verification_table
 from vitrify.console import err, out, print_json
-from vitrify.spec import ENGINE_SUFFIXES, ModelSpec
+from vitrify.spec import ModelSpec
 
 
 def inspect(
@@ -29,18 +29,17 @@ def inspect(
         netron: Open the graph in a browser with Netron, where it is installed.
         json: Print everything as JSON on stdout.
     """
-    from vitrify.engines import read_manifest, require_intact
-    from vitrify.spec import read_spec
+    from vitrify.artifacts import Artifact
 
-    spec = read_spec(artifact)
-    network = None
-    if artifact.suffix == ".onnx":
+    opened = Artifact.open(artifact)
+    spec, network, manifest = opened.spec, None, None
+    if opened.kind == "onnx":
         from vitrify.inspection import inspect_network
 
         network = inspect_network(artifact)
-    manifest = read_manifest(artifact) if artifact.suffix in ENGINE_SUFFIXES else None
-    if manifest is not None:
-        require_intact(artifact, manifest)
+    elif opened.kind == "engine":
+        opened.require_intact()
+        manifest = opened.manifest
     if json:
         print_json({"spec": spec, "network": network} | ({"manifest": manifest} if manifest else {}))
     else:

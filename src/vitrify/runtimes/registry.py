@@ -9,10 +9,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitrify.artifacts import CHECKPOINT_SUFFIXES, Artifact
+from vitrify.artifacts import CHECKPOINT_SUFFIXES, ENGINE_SUFFIXES, Artifact
 from vitrify.errors import ArtifactError, MissingExtraError, OptionError
 from vitrify.runtimes.base import Runtime, RuntimeOptions
-from vitrify.spec import ENGINE_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -8,25 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vitrify.engines import Manifest, load_tensorrt, manifest_path, read_manifest, require_fit
-from vitrify.engines.arrays import DeviceArray
-from vitrify.engines.config import Profile
-from vitrify.engines.device import cuda
-from vitrify.engines.images import GpuImages
-from vitrify.engines.kernels import KernelCache
-from vitrify.engines.loading import LoadedEngine, load_engine
-from vitrify.engines.manifest import rebuild_command
-from vitrify.engines.plan import PlanFile
-from vitrify.engines.pool import SessionPool
-from vitrify.engines.releases import PRODUCTS
-from vitrify.engines.session import Session
-from vitrify.engines.timing import kernel_cache_path
-from vitrify.errors import ArtifactError, DeviceError, ImageError, MissingExtraError, OptionError, RuntimeFailureError
+from vitrify.artifacts import PRODUCTS, Manifest, Profile, manifest_path, read_manifest, rebuild_command
+from vitrify.cuda import DeviceArray, cuda
+from vitrify.cuda.images import GpuImages
+from vitrify.errors import DeviceError, ImageError, MissingExtraError, OptionError, RuntimeFailureError
 from vitrify.pixels import Decoders
 from vitrify.pixels.batches import StoredImage
 from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
 from vitrify.runtimes.registry import runtimes_for
 from vitrify.spec import ModelSpec
+from vitrify.tensorrt import load_tensorrt, require_fit
+from vitrify.tensorrt.loading import KernelCache, LoadedEngine, PlanFile, load_engine
+from vitrify.tensorrt.session import Session, SessionPool
 
 
 class TensorRtRuntime(Runtime):
@@ -43,19 +36,17 @@ class TensorRtRuntime(Runtime):
     def _open(self) -> None:
         if self.options.device not in ("cpu", "cuda"):  # cpu is the default of every runtime's options
             raise OptionError("this runtime runs on the first visible GPU", got=self.options.device, expected="cuda")
-        if not self.path.is_file():
-            hint = rebuild_command(self.path) if manifest_path(self.path).is_file() else "check the path"
-            raise ArtifactError(f"no such file: {self.path}", hint=hint)
+        artifact = self.artifact
         alone = self.options.trusted and not manifest_path(self.path).exists()
-        self.manifest: Manifest | None = None if alone else read_manifest(self.path)
+        self.manifest: Manifest | None = None if alone else artifact.manifest
         self._plan = PlanFile(self.path, self.manifest)
         self._trt = load_tensorrt(self.manifest.flavour if self.manifest else "auto")
         self._cuda = cuda()
         gpu = self._cuda.gpu()
         if self.manifest is not None:
             require_fit(self.path, self.manifest, self._trt, gpu)
-        kernels = kernel_cache_path(self.options.kernel_cache, self._trt, gpu)
-        self._kernels = KernelCache(kernels) if kernels is not None else None
+        kept = self._trt.cache_file(self.options.kernel_cache, gpu, "kernels")
+        self._kernels = KernelCache(kept) if kept is not None and self._trt.release.runtime_cache else None
         self._pool = SessionPool(self._cuda, self._load_engine, graphs=self.options.cuda_graphs)
         self._by_batch: dict[int, int] = {}  # the profile of each batch size that was asked for
         self._one_at_a_time = threading.Lock()

@@ -13,13 +13,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
-from vitrify.artifacts import Artifact
-from vitrify.engines import build_plan, gpu_or_none, load_tensorrt, manifest_path, read_manifest
+from vitrify.artifacts import ENGINE_SUFFIXES, Artifact, manifest_path
+from vitrify.cuda import gpu_or_none
 from vitrify.errors import ArtifactError, DeviceError, EngineError, OptionError
 from vitrify.precision import graph_for_engine
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import Array, Runtime, RuntimeOptions, RuntimeRow, check_outputs, infer_outputs, open_runtime
-from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, golden_recipe_batch
+from vitrify.spec import ModelSpec, golden_recipe_batch
+from vitrify.tensorrt import build_plan, load_tensorrt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,7 @@ def _write_probed(source: Path, target: Path) -> dict[str, str]:
 
 def _probed_engine(path: Path, folder: Path, progress: Progress) -> tuple[Path, dict[str, str]]:
     """A plan has no inner outputs: its source is built a second time with the same options."""
-    manifest = read_manifest(path)
+    manifest = Artifact.open(path).manifest
     source = manifest.find_onnx(path)
     if source is None:
         raise EngineError(

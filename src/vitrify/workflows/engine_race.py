@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrify.engines import BuildConfig, Gpu, Race, TensorRt, read_manifest, require_fit, require_intact
+from vitrify.artifacts import ENGINE_SUFFIXES, Artifact, BuildConfig, Gpu, Race
 from vitrify.errors import GateError, OptionError
-from vitrify.spec import ENGINE_SUFFIXES, ModelSpec
+from vitrify.spec import ModelSpec
+from vitrify.tensorrt import TensorRt, require_fit
 from vitrify.workflows.limits import Limits
 from vitrify.workflows.racing import Speed, Stopwatch
 
@@ -49,7 +50,8 @@ class Rival:
             raise OptionError(
                 f"cannot race {self.path}", expected="an engine, .engine or .plan", hint="vitrify build makes one"
             )
-        manifest = read_manifest(self.path)
+        artifact = Artifact.open(self.path)
+        manifest = artifact.manifest
         mine, other = spec.source, manifest.spec.source
         for what, same in (
             ("input shapes", spec.input_shape == manifest.spec.input_shape),
@@ -73,7 +75,7 @@ class Rival:
                 hint="name an engine with such profiles, or build one engine for each batch size",
             )
         require_fit(self.path, manifest, trt, gpu)
-        require_intact(self.path, manifest)
+        artifact.require_intact()
 
 
 def batches_to_race(
@@ -118,7 +120,7 @@ def race(plan: Path, rival: Rival, batches: tuple[int, ...], spec: ModelSpec) ->
         GateError: It is not faster.
         EngineError, DeviceError: The rival does not run here.
     """
-    sha256 = read_manifest(rival.path).plan_sha256
+    sha256 = Artifact.open(rival.path).manifest.plan_sha256
     races = []
     for batch in batches:
         tensors = np.random.default_rng(batch).standard_normal((batch, *spec.input_shape), dtype=np.float32)
