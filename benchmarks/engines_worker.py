@@ -23,8 +23,7 @@ from worker_process import serve
 
 from vitrify.artifacts import read_manifest
 from vitrify.cuda import DeviceArray, cuda
-from vitrify.runtimes import RuntimeOptions
-from vitrify.runtimes.tensorrt import TensorRtRuntime
+from vitrify.runtimes.tensorrt import TensorRtOptions, TensorRtRuntime
 
 
 class Bench:
@@ -43,7 +42,7 @@ class Bench:
         for path in engines:
             manifest = read_manifest(path)
             for graphs in (True, False):
-                self.runtimes[path, graphs] = TensorRtRuntime(path, RuntimeOptions(cuda_graphs=graphs)).open()
+                self.runtimes[path, graphs] = TensorRtRuntime(path, TensorRtOptions(cuda_graphs=graphs)).open()
             shown.append(
                 {
                     "engine": Path(path).name,

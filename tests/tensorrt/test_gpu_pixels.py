@@ -25,8 +25,6 @@ from vitrify.cuda.images import ImageStages, preprocessing_cubin
 from vitrify.errors import ImageError, MissingExtraError, OptionError, RuntimeFailureError
 from vitrify.pixels import Decoders, ImageSource, preprocess
 from vitrify.pixels.batches import StoredImage
-from vitrify.runtimes import RuntimeOptions
-from vitrify.runtimes.onnxruntime import OnnxRuntime
 from vitrify.runtimes.tensorrt import TensorRtRuntime
 
 
@@ -166,8 +164,8 @@ def test_without_nvrtc_auto_takes_the_cpu_and_gpu_is_an_error(
 
 
 def test_a_runtime_without_a_gpu_refuses_its_pixels(artifact: Path) -> None:
-    with pytest.raises(OptionError, match=r"onnxruntime[\s\S]*hint: leave the option out"):
-        OnnxRuntime(artifact, RuntimeOptions(pixels="gpu"))
+    with pytest.raises(OptionError, match=r"onnxruntime runtime has no option pixels[\s\S]*runtime tensorrt"):
+        Classifier(artifact, runtime="onnxruntime", pixels="gpu")
 
 
 def test_an_engine_of_another_shape_is_refused(machine: Machine, artifact: Path, tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import pytest
 from tests.cuda.fake_cuda import L4, FakeCuda
 from tests.tensorrt.conftest import Machine
 from tests.tensorrt.running import assert_right, build, images
-from vitrify.runtimes import RuntimeOptions
-from vitrify.runtimes.tensorrt import TensorRtRuntime
+from vitrify.runtimes.tensorrt import TensorRtOptions, TensorRtRuntime
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def rtx_engine(machine: Machine, artifact: Path, tmp_path: Path) -> Path:
 
 
 def run(path: Path, kernel_cache: str) -> None:
-    with TensorRtRuntime(path, RuntimeOptions(kernel_cache=kernel_cache)) as runtime:
+    with TensorRtRuntime(path, TensorRtOptions(kernel_cache=kernel_cache)) as runtime:
         batch = images(2)
         assert_right(runtime.infer({"image": batch})["logits"], batch)
         with runtime.session(1), runtime.session(1):  # all contexts share the cache

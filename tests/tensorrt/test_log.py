@@ -15,8 +15,7 @@ from tests.tensorrt.running import assert_right, images
 from tests.tensorrt.test_rtx import pytestmark as needs_rtx
 from vitrify.artifacts import manifest_path
 from vitrify.errors import DeviceError, EngineError, RuntimeFailureError
-from vitrify.runtimes import RuntimeOptions
-from vitrify.runtimes.tensorrt import TensorRtRuntime
+from vitrify.runtimes.tensorrt import TensorRtOptions, TensorRtRuntime
 from vitrify.tensorrt.watching import hold_interrupts, log_of
 
 
@@ -44,7 +43,7 @@ def test_a_plan_that_is_refused_says_why(machine: Machine, new_engine: Path) -> 
     for content in (b"one", b"two"):
         new_engine.write_bytes(content)
         with pytest.raises(EngineError, match="refuses") as caught:
-            TensorRtRuntime(new_engine, RuntimeOptions(trusted=True)).open()
+            TensorRtRuntime(new_engine, TensorRtOptions(trusted=True)).open()
         assert caught.value.got == "Serialization assertion failed: magic tag does not match"
 
 

@@ -14,8 +14,8 @@ from tests.tensorrt.running import assert_right, build, images
 from vitrify.artifacts import manifest_path
 from vitrify.classifier import Classifier
 from vitrify.errors import EngineError, OptionError, RuntimeFailureError
-from vitrify.runtimes import RuntimeOptions
-from vitrify.runtimes.tensorrt import TensorRtRuntime
+from vitrify.runtimes import open_runtime
+from vitrify.runtimes.tensorrt import TensorRtOptions, TensorRtRuntime
 from vitrify.tensorrt import session
 
 
@@ -101,7 +101,7 @@ def test_tensorrt_rtx_runs_without_graphs(machine: Machine, artifact: Path, tmp_
 
 
 def test_without_graphs_nothing_is_recorded(machine: Machine, engine: Path) -> None:
-    with TensorRtRuntime(engine, RuntimeOptions(cuda_graphs=False)) as runtime:
+    with TensorRtRuntime(engine, TensorRtOptions(cuda_graphs=False)) as runtime:
         before = machine.cuda.launches
         for _ in range(4):
             batch = images(2)
@@ -124,7 +124,8 @@ def test_warm_inference_allocates_nothing(machine: Machine, engine: Path) -> Non
 
 def test_a_batch_outside_every_profile(machine: Machine, artifact: Path, tmp_path: Path) -> None:
     with TensorRtRuntime(build(artifact, tmp_path, "2:4:8", "16:16:16")) as runtime:
-        assert [runtime.fitting_batch(count) for count in (1, 2, 8, 9, 16, 17, 40)] == [2, 2, 8, 16, 16, 16, 16]
+        fitting = runtime.describe().fitting_batch
+        assert [fitting(count) for count in (1, 2, 8, 9, 16, 17, 40)] == [2, 2, 8, 16, 16, 16, 16]
         for count in (1, 9, 17):
             with pytest.raises(
                 RuntimeFailureError, match=rf"no profile[\s\S]*{count}[\s\S]*2 to 8, 16 to 16[\s\S]*--prof"
@@ -173,21 +174,21 @@ def test_a_plan_without_a_manifest_runs_only_when_trusted(machine: Machine, arti
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"!")
     with pytest.raises(EngineError, match="other bytes"):  # trust excuses a missing manifest alone
-        TensorRtRuntime(path, RuntimeOptions(trusted=True)).open()
+        TensorRtRuntime(path, TensorRtOptions(trusted=True)).open()
     path.write_bytes(content)
     manifest_path(path).unlink()
     with pytest.raises(EngineError, match="no manifest"):
         TensorRtRuntime(path).open()
-    with TensorRtRuntime(path, RuntimeOptions(trusted=True)) as runtime:
+    with TensorRtRuntime(path, TensorRtOptions(trusted=True)) as runtime:
         batch = images(2)
         assert_right(runtime.infer({"image": batch})["logits"], batch)
     path.write_bytes(b"no plan at all")
     with pytest.raises(EngineError, match=r"refuses[\s\S]*magic tag"):
-        TensorRtRuntime(path, RuntimeOptions(trusted=True)).open()
+        TensorRtRuntime(path, TensorRtOptions(trusted=True)).open()
 
 
 def test_devices_and_files_that_are_not_there(machine: Machine, artifact: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="first visible GPU"):
-        TensorRtRuntime(build(artifact, tmp_path), RuntimeOptions(device="cuda:1")).open()
+    with pytest.raises(OptionError, match=r"tensorrt runtime has no option device[\s\S]*torch"):
+        open_runtime(build(artifact, tmp_path), device="cuda:1")
     with pytest.raises(Exception, match="no such file"):
         TensorRtRuntime(tmp_path / "gone.engine").open()

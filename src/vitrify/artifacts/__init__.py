@@ -19,6 +19,7 @@ from vitrify.artifacts.manifest import (
     not_intact,
     read_manifest,
     rebuild_command,
+    remedy_for,
 )
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
     "read_manifest",
     "read_spec",
     "rebuild_command",
+    "remedy_for",
 ]

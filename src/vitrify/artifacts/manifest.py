@@ -310,6 +310,11 @@ def rebuild_command(plan: str | os.PathLike[str]) -> str:
     return f"vitrify build {for_shell(plan)} --rebuild"
 
 
+def remedy_for(path: str | os.PathLike[str]) -> str:
+    """What a user does when an artifact turns out to be damaged, or another model's."""
+    return rebuild_command(path) if Path(path).suffix in ENGINE_SUFFIXES else "export the artifact again"
+
+
 def read_manifest(plan: str | os.PathLike[str]) -> Manifest:
     """Reads the manifest beside a plan, strictly; `Artifact.open(plan).manifest` is how others ask for it.
 
@@ -322,7 +327,7 @@ def read_manifest(plan: str | os.PathLike[str]) -> Manifest:
         raise EngineError(
             f"{plan} has no manifest, and a plan can carry code",
             expected=f"{path} beside it",
-            hint=f"{again}; from Python, trusted=True runs a plan that you made yourself",
+            hint=f"{again}; from Python, open_runtime(plan, trusted=True) runs one that you made yourself",
         )
     try:
         if not path.is_file():

@@ -13,7 +13,7 @@ from vitrify.artifacts import ENGINE_SUFFIXES
 from vitrify.benchmark.contenders import Contender, require_same_model
 from vitrify.errors import OptionError, VitrifyError
 from vitrify.progress import Progress
-from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, exact_runtime_for, infer_logits, open_runtime
+from vitrify.runtimes import Runtime, check_outputs, exact_runtime_for, infer_logits, open_runtime
 from vitrify.spec import (
     Check,
     InputKind,
@@ -109,7 +109,7 @@ def _answers_of(
 ) -> Reference:
     row = exact_runtime_for(path)
     like = known.spec if known else None
-    with open_runtime(path, row.name, RuntimeOptions(threads=threads, like=like)) as runtime:
+    with open_runtime(path, row.name, **row.understood(threads=threads, like=like)) as runtime:
         spec = runtime.spec
         check_outputs(runtime, spec)
         if spec.precision != "fp32":

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vitrify.benchmark import GPU_SETTLING_S, Turns, take_turns
 from vitrify.progress import SILENT, Progress
-from vitrify.runtimes import RuntimeOptions, open_runtime
+from vitrify.runtimes import open_runtime
 from vitrify.spec import Precision
 from vitrify.verification import infer_with
 
@@ -52,8 +52,7 @@ class Stopwatch:
         with ExitStack() as stack:
             calls = {}
             for name, (path, asked) in contenders.items():
-                options = RuntimeOptions(precision=asked, threads=self.threads)
-                runtime = stack.enter_context(open_runtime(path, self.runtime, options))
+                runtime = stack.enter_context(open_runtime(path, self.runtime, precision=asked, threads=self.threads))
                 infer = infer_with(runtime, runtime.spec)
                 calls[name] = lambda infer=infer: infer(self.tensors)
             settling_s = GPU_SETTLING_S if self.runtime == "tensorrt" else 0.0
