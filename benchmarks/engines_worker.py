@@ -21,11 +21,9 @@ from typing import Any
 import numpy as np
 from worker_process import serve
 
-from vitrify.engines import read_manifest
-from vitrify.engines.arrays import DeviceArray
-from vitrify.engines.device import cuda
-from vitrify.runtimes import RuntimeOptions
-from vitrify.runtimes.tensorrt import TensorRtRuntime
+from vitrify.artifacts import read_manifest
+from vitrify.cuda import DeviceArray, cuda
+from vitrify.runtimes.tensorrt import TensorRtOptions, TensorRtRuntime
 
 
 class Bench:
@@ -44,7 +42,7 @@ class Bench:
         for path in engines:
             manifest = read_manifest(path)
             for graphs in (True, False):
-                self.runtimes[path, graphs] = TensorRtRuntime(path, RuntimeOptions(cuda_graphs=graphs)).open()
+                self.runtimes[path, graphs] = TensorRtRuntime(path, TensorRtOptions(cuda_graphs=graphs)).open()
             shown.append(
                 {
                     "engine": Path(path).name,

@@ -78,7 +78,7 @@ def answers() -> dict[str, Answer | str]:
 
     from vitrify.checkpoints import load_checkpoint
     from vitrify.pixels import preprocess
-    from vitrify.runtimes import RuntimeOptions, has_native_bf16, infer_logits, open_runtime
+    from vitrify.runtimes import has_native_bf16, infer_logits, open_runtime
 
     path = artifact("ViT-B/16 at 224")
     model = load_checkpoint(path.with_suffix(".safetensors")).model.eval()
@@ -104,7 +104,7 @@ def answers() -> dict[str, Answer | str]:
         return answer
 
     def ours(name: str, precision: Any, *, file: Path = path, fast: bool = False) -> Answer:
-        runtime = open_runtime(file, name, RuntimeOptions(precision=precision))
+        runtime = open_runtime(file, name, precision=precision)
         spec = runtime.spec
         return lambda image: infer_logits(runtime, spec, preprocess([image], spec.preprocess, fast_decode=fast))
 

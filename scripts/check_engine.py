@@ -22,18 +22,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vitrify.artifacts import manifest_path, read_manifest
 from vitrify.classifier import Classifier, Failure
-from vitrify.engines import manifest_path, read_manifest
-from vitrify.engines.arrays import DeviceArray
-from vitrify.engines.device import cuda
-from vitrify.engines.launching import launcher
-from vitrify.engines.nvrtc import preprocessing_cubin
-from vitrify.engines.staging import ImageStages
-from vitrify.engines.tensors import Tensor
+from vitrify.cuda import DeviceArray, Tensor, cuda
+from vitrify.cuda.driver import launcher
+from vitrify.cuda.images import ImageStages, preprocessing_cubin
 from vitrify.errors import DeviceError, EngineError, RuntimeFailureError, VitrifyError
 from vitrify.pixels import Decoders, preprocess
-from vitrify.runtimes import RuntimeOptions, infer_logits
-from vitrify.runtimes.tensorrt import TensorRtRuntime
+from vitrify.runtimes import infer_logits
+from vitrify.runtimes.tensorrt import TensorRtOptions, TensorRtRuntime
 from vitrify.spec import golden_batch, golden_logits
 
 _SEEDS = itertools.count()
@@ -59,8 +56,9 @@ def golden_vectors(path: Path) -> str:
 
 
 def graphs_change_nothing(path: Path) -> str:
-    with TensorRtRuntime(path) as one, TensorRtRuntime(path, RuntimeOptions(cuda_graphs=False)) as other:
-        sizes = [n for n in (1, 2, 3, 8, 1, 8, 64) if one.fitting_batch(n) == n] or [one.fitting_batch(1)]
+    with TensorRtRuntime(path) as one, TensorRtRuntime(path, TensorRtOptions(cuda_graphs=False)) as other:
+        fitting = one.describe().fitting_batch
+        sizes = [n for n in (1, 2, 3, 8, 1, 8, 64) if fitting(n) == n] or [fitting(1)]
         worst = 0.0
         for size in sizes:
             name = one.describe().outputs[0].name
@@ -88,7 +86,7 @@ def allocates_nothing_when_warm(path: Path) -> str:
 
     with TensorRtRuntime(path) as runtime:
         name = runtime.describe().inputs[0].name
-        batch = {name: images(runtime, runtime.fitting_batch(8))}
+        batch = {name: images(runtime, runtime.describe().fitting_batch(8))}
         for _ in range(5):
             runtime.infer(batch)
         before = cudart.cudaMemGetInfo()[1]
@@ -101,7 +99,7 @@ def allocates_nothing_when_warm(path: Path) -> str:
 
 def stays_on_the_device(path: Path) -> str:
     with TensorRtRuntime(path) as runtime:
-        gpu, batches = cuda(), [images(runtime, runtime.fitting_batch(4)) for _ in range(4)]
+        gpu, batches = cuda(), [images(runtime, runtime.describe().fitting_batch(4)) for _ in range(4)]
         source, target = runtime.describe().inputs[0], runtime.describe().outputs[0]
         truths = [runtime.infer({source.name: batch})[target.name] for batch in batches]
         answer = np.zeros_like(truths[0])
@@ -130,7 +128,7 @@ def refusals(path: Path) -> str:
             (RuntimeFailureError, lambda: runtime.infer(too_many)),
             (EngineError, lambda: TensorRtRuntime(alone).open()),
             (EngineError, lambda: TensorRtRuntime(damaged).open()),
-            (EngineError, lambda: TensorRtRuntime(damaged, RuntimeOptions(trusted=True)).open()),
+            (EngineError, lambda: TensorRtRuntime(damaged, TensorRtOptions(trusted=True)).open()),
             (DeviceError, lambda: cuda().allocate(1 << 50)),
         ]
         for kind, call in cases:
@@ -140,7 +138,7 @@ def refusals(path: Path) -> str:
                 print("   ", str(error).replace("\n", "\n    "))
             else:
                 raise AssertionError(f"no {kind.__name__}")
-        TensorRtRuntime(alone, RuntimeOptions(trusted=True)).open().close()
+        TensorRtRuntime(alone, TensorRtOptions(trusted=True)).open().close()
         return f"{len(cases)} of {len(cases)}, and a trusted plan without a manifest runs"
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 import vitrify
 
 TENSORRT_PACKAGES = ("cuda", "tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings")
+TORCH_PACKAGES = {"torch", "torchvision", "timm", "safetensors"}
+KNOW_TORCH = ("checkpoints", "conversion", "runtimes.torch", "training", "workflows.export", "workflows.train")
 TRAIN_PACKAGES = ("torch", "torchvision", "timm", "safetensors", "onnxscript", "onnxslim", "tensorboard", "matplotlib")
 
 
@@ -81,13 +85,40 @@ def test_every_module_imports_or_names_the_extra() -> None:
         "inspection",
         "cli",
         "runtimes.registry",
-        "engines",
+        "cuda",
+        "tensorrt",
+        "artifacts",
         "api",
         "console",
     )
     for name, answer in answers.items():
         if name.removeprefix("vitrify.").startswith(torch_free):
             assert answer == "imported", (name, answer)
+
+
+def test_only_what_trains_and_converts_knows_pytorch() -> None:
+    root = Path(vitrify.__file__).parent
+    found: dict[str, list[str]] = {}
+    for file in root.rglob("*.py"):
+        module = ".".join(file.relative_to(root).with_suffix("").parts)
+        known = imported(ast.parse(file.read_text(encoding="utf-8"))) & TORCH_PACKAGES
+        if known:
+            found[module] = sorted(known)
+    assert {module: known for module, known in found.items() if not module.startswith(KNOW_TORCH)} == {}
+    assert [name for name in KNOW_TORCH if not any(module.startswith(name) for module in found)] == []
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The top packages of all imports, those inside functions and for type checkers alone included."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "import_module":
+            names |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
+    return {name.partition(".")[0] for name in names}
 
 
 def test_deployment_works_without_pytorch(artifact: object, photos: object) -> None:
@@ -109,8 +140,9 @@ def test_deployment_works_without_pytorch(artifact: object, photos: object) -> N
 def test_engines_are_understood_without_tensorrt() -> None:
     shown = python(
         """
-        import vitrify.engines, vitrify.runtimes.tensorrt, vitrify.workflows.build
-        from vitrify.engines import gpu_or_none, load_tensorrt
+        import vitrify.cuda, vitrify.tensorrt, vitrify.runtimes.tensorrt, vitrify.workflows.build
+        from vitrify.cuda import gpu_or_none
+        from vitrify.tensorrt import load_tensorrt
         from vitrify.errors import MissingExtraError
         assert gpu_or_none() is None
         try:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vitrify.api import bench, build, evaluate, export, quantize, train, verify
+    from vitrify.artifacts import read_spec
     from vitrify.classifier import Classifier, Failure, LabelScore, Prediction
     from vitrify.errors import GateError, VitrifyError
-    from vitrify.spec import ModelSpec, read_spec
+    from vitrify.spec import ModelSpec
 
 __version__ = "0.1.0"
 
@@ -30,7 +31,7 @@ _HOMES = {
     "evaluate": "vitrify.api",
     "export": "vitrify.api",
     "quantize": "vitrify.api",
-    "read_spec": "vitrify.spec",
+    "read_spec": "vitrify.artifacts",
     "train": "vitrify.api",
     "verify": "vitrify.api",
 }

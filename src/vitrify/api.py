@@ -511,7 +511,7 @@ def build(
     Example:
         >>> vitrify.build("flowers.onnx", output="flowers.engine", tensorrt="rtx", compute_capability="8.9")
     """
-    from vitrify.engines import BuildConfig, Profile
+    from vitrify.artifacts import BuildConfig, Profile
     from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
     from vitrify.workflows.races import MIN_SPEEDUP, Rival
 
@@ -591,8 +591,7 @@ def verify(
     Example:
         >>> vitrify.verify("flowers.onnx", images="flowers/val").verification.checks
     """
-    from vitrify.engines.manifest import rebuild_command
-    from vitrify.spec import ENGINE_SUFFIXES
+    from vitrify.artifacts import ENGINE_SUFFIXES, rebuild_command
     from vitrify.verification import compare_layers, drift_picture, require_passed
     from vitrify.workflows.verify import verify_and_record
 

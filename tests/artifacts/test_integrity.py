@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from tests.conftest import tiny_model, tiny_spec
 
+from tests.conftest import tiny_model, tiny_spec
 from vitrify.artifacts import Artifact
 from vitrify.checkpoints import load_checkpoint, save_checkpoint
 from vitrify.cli import main

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from tests.conftest import tiny_spec
 
+from tests.conftest import tiny_spec
 from vitrify import Classifier, _native
 from vitrify.artifacts import Artifact
 from vitrify.cli import main

@@ -217,7 +217,7 @@ def test_what_holds_one_image_up_is_no_part_of_the_stages(monkeypatch: pytest.Mo
         [(9.0,) * 4] * 2 + [(1.0, 2.0, 3.0, 4.0), (1.0, 2.0, 3.0, 4.5)] * 3 + [(50.0, 1, 1, 1), (1, 1, 70.0, 1)]
     )
     monkeypatch.setattr(stages, "_one", lambda *_: next(times))
-    runtime: Any = SimpleNamespace(prepares_images=False)
+    runtime: Any = SimpleNamespace()
     (found,) = stages.time_stages({"a": runtime}, [image] * 8)
     # Sorted by their sums: three of 10, three of 10.5, the two. The middle half is one of 10 and three of 10.5.
     assert (found.read_ms, found.preprocess_ms, found.inference_ms) == pytest.approx((1, 2, 3))

@@ -20,7 +20,7 @@ from vitrify.checkpoints import save_checkpoint
 from vitrify.graphs import write_artifact
 from vitrify.pixels import preprocess
 from vitrify.precision import Recipe, Rewriter
-from vitrify.runtimes import RuntimeOptions, has_native_bf16, infer_logits, open_runtime
+from vitrify.runtimes import has_native_bf16, infer_logits, open_runtime
 from vitrify.spec import InputSpec, ModelSpec, Precision, Preprocess, Source, golden_recipe_batch, read_spec
 from vitrify.workflows.export import onnx_from_checkpoint
 
@@ -90,7 +90,7 @@ def times_as_fast(quick: tuple[Path, Precision], slow: tuple[Path, Precision], r
     with ExitStack() as stack:
         calls: dict[str, Callable[[], npt.NDArray[np.float32]]] = {}
         for name, (path, precision) in (("quick", quick), ("slow", slow)):
-            opened = stack.enter_context(open_runtime(path, runtime, RuntimeOptions(precision=precision, threads=1)))
+            opened = stack.enter_context(open_runtime(path, runtime, precision=precision, threads=1))
             spec = opened.spec
             image = golden_recipe_batch(spec.input_shape)[:1]
             calls[name] = functools.partial(infer_logits, opened, spec, image)

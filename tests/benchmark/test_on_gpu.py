@@ -13,8 +13,8 @@ from jsonschema import validate
 from PIL import Image
 
 from tests.benchmark.test_bench import PEAKS, QUICK
-from tests.engines.conftest import Machine, machine, new_engine
 from tests.pixels.test_preprocess import picture
+from tests.tensorrt.conftest import Machine, machine, new_engine
 from vitrify.benchmark import (
     BenchReport,
     LoadCost,
@@ -127,8 +127,10 @@ def shown(report: BenchReport) -> str:
 
 def test_images_that_the_gpu_prepares_are_compared(machine: Machine, new_engine: Path) -> None:
     from vitrify.benchmark.stages import wrongly_prepared
-    from vitrify.runtimes import RuntimeOptions
     from vitrify.runtimes.tensorrt import TensorRtRuntime
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeFailureError("the kernel is refused")
 
     path = new_engine.parent / "one.jpg"
     Image.fromarray(picture(50, 70)).save(path)
@@ -137,6 +139,7 @@ def test_images_that_the_gpu_prepares_are_compared(machine: Machine, new_engine:
         machine.cuda.refuse_capture = machine.trt.refuse_batch = "no"
         with pytest.raises(RuntimeFailureError):  # tensors fail too: that is no matter of pixels
             wrongly_prepared(runtime, path)
-    with TensorRtRuntime(new_engine, RuntimeOptions(pixels="cpu")) as runtime:
-        machine.trt.refuse_batch = ""
-        assert "no kernel prepares images" in wrongly_prepared(runtime, path)
+    machine.cuda.refuse_capture = machine.trt.refuse_batch = ""
+    with TensorRtRuntime(new_engine) as runtime, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine.launcher, "launch", refuse)
+        assert wrongly_prepared(runtime, path) == "the kernel is refused"

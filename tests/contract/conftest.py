@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.conftest import machine
-from vitrify.engines import gpu_or_none, load_tensorrt
+from tests.tensorrt.conftest import machine
+from vitrify.cuda import gpu_or_none
 from vitrify.errors import VitrifyError
+from vitrify.tensorrt import load_tensorrt
 from vitrify.workflows.build import engine_from_onnx
 
 __all__ = ["machine"]

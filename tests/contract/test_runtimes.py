@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import LABELS, tiny_model
 from vitrify.errors import OptionError, RuntimeFailureError, VitrifyError
-from vitrify.runtimes import RUNTIMES, RuntimeOptions, RuntimeRow, Signature, TensorInfo, infer_logits
+from vitrify.runtimes import RUNTIMES, RuntimeOptions, RuntimeRow, TensorInfo, infer_logits, open_runtime
 
 ROWS = [pytest.param(row, id=row.name) for row in RUNTIMES if row.installed]
 
@@ -26,6 +26,10 @@ def model_file(request: pytest.FixtureRequest, artifact: Path, checkpoint: Path)
     return artifact if ".onnx" in row.suffixes else checkpoint
 
 
+class Foreign(RuntimeOptions):
+    """Options of no runtime here."""
+
+
 _seeds = itertools.count()
 
 
@@ -37,10 +41,10 @@ def images(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 @pytest.mark.parametrize("row", ROWS)
 def test_describes_the_model(row: RuntimeRow, model_file: Path) -> None:
     with row.load()(model_file) as runtime:
-        assert runtime.describe() == Signature(
-            inputs=(TensorInfo(name="image", dtype="float32", shape=(None, 3, 32, 32)),),
-            outputs=(TensorInfo(name="logits", dtype="float32", shape=(None, len(LABELS))),),
-        )
+        signature = runtime.describe()
+        assert signature.inputs == (TensorInfo(name="image", dtype="float32", shape=(None, 3, 32, 32)),)
+        assert signature.outputs == (TensorInfo(name="logits", dtype="float32", shape=(None, len(LABELS))),)
+        assert [signature.fitting_batch(count) for count in (1, 3, 64)] == [1, 3, 64]
         assert runtime.spec.labels == LABELS
         assert runtime.versions()
 
@@ -133,18 +137,30 @@ def test_lifecycle(row: RuntimeRow, model_file: Path) -> None:
 @pytest.mark.parametrize("row", ROWS)
 def test_a_precision_that_it_does_not_have(row: RuntimeRow, model_file: Path) -> None:
     with pytest.raises(OptionError, match=row.name):
-        row.load()(model_file, RuntimeOptions(precision="fp8"))
+        row.load()(model_file, row.options(precision="fp8"))
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_one_thread_gives_the_same(row: RuntimeRow, model_file: Path) -> None:
     before = torch.get_num_threads()
+    options = row.options(**row.understood(threads=1))
     try:
-        with row.load()(model_file) as many, row.load()(model_file, RuntimeOptions(threads=1)) as one:
+        with row.load()(model_file) as many, row.load()(model_file, options) as one:
             batch = {"image": images(3)}
             np.testing.assert_allclose(many.infer(batch)["logits"], one.infer(batch)["logits"], rtol=1e-4, atol=1e-4)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_an_option_that_it_does_not_understand(row: RuntimeRow, model_file: Path) -> None:
+    with pytest.raises(OptionError, match=rf"{row.name} runtime has no option turbo[\s\S]*precision"):
+        open_runtime(model_file, row.name, turbo=True)
+    with pytest.raises(OptionError, match=r"runtime has no option turbo"):
+        open_runtime(model_file, turbo=True)
+    with pytest.raises(OptionError, match=row.name):
+        row.load()(model_file, Foreign())
+    assert row.options(precision=None) == row.options() == row.load().options_type()
 
 
 @pytest.mark.parametrize("row", ROWS)

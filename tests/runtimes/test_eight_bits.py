@@ -15,7 +15,7 @@ from vitrify.errors import ProcessorError
 from vitrify.graphs import saturating_products, write_artifact
 from vitrify.pixels import preprocess
 from vitrify.precision import Recipe, Rewriter
-from vitrify.runtimes import RuntimeOptions, eight_bits, open_runtime
+from vitrify.runtimes import eight_bits, open_runtime, pick_runtime
 
 RUNTIMES = ("onnxruntime", "openvino")
 
@@ -101,7 +101,7 @@ def test_dequantised_it_computes_what_its_numbers_say(
 ) -> None:
     path = write(unsafe, tmp_path / "unsafe.onnx")
     batch = preprocess(trained.held_out[:16], SPEC.preprocess)
-    with open_runtime(path, runtime, RuntimeOptions(dequantize=True)) as opened:
+    with open_runtime(path, runtime, dequantize=True) as opened:
         got = opened.infer({"image": batch})["logits"]
     want = reference(unsafe, batch)
     # A float that is rounded the other way moves an activation by a step; saturation moves logits by their whole size.
@@ -122,7 +122,7 @@ def test_operators_on_integers_cannot_be_dequantised(tmp_path: Path) -> None:
         patch.setattr(eight_bits, "saturates_8bit", lambda: True)
         for dequantize in (True, False):
             with pytest.raises(ProcessorError):
-                open_runtime(path, "onnxruntime", RuntimeOptions(dequantize=dequantize))
+                open_runtime(path, "onnxruntime", dequantize=dequantize)
 
 
 def test_the_classifier_dequantises_where_fp32_is_asked_for(unsafe: onnx.ModelProto, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_the_classifier_dequantises_where_fp32_is_asked_for(unsafe: onnx.ModelPr
         with pytest.raises(ProcessorError):
             Classifier(path)
         with Classifier(path, precision="fp32") as classify:
-            assert classify.runtime.options.dequantize
+            assert classify.runtime.options == pick_runtime(path).options(dequantize=True)
 
 
 def test_int8_files_of_ours_give_on_this_processor_what_they_give_in_floats(

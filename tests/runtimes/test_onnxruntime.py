@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrify.runtimes import RuntimeOptions, infer_logits, open_runtime
+from vitrify.runtimes import infer_logits, open_runtime
 
 
 def test_its_threads_rest_between_batches(artifact: Path) -> None:
     """Processor time of this process, which other processes do not change; a thread that spins takes 20 ms of it."""
-    with open_runtime(artifact, "onnxruntime", RuntimeOptions(threads=2)) as runtime:
+    with open_runtime(artifact, "onnxruntime", threads=2) as runtime:
         images = np.zeros((8, *runtime.spec.input_shape), np.float32)
         taken = []
         for _ in range(5):

@@ -190,7 +190,7 @@ def test_a_quantized_graph_has_the_same_parts(artifact: Path, tmp_path: Path) ->
 
 
 def test_a_graph_in_fp16_has_the_same_parts_in_float32(artifact: Path, tmp_path: Path) -> None:
-    from tests.engines.graphs import write_fp16
+    from tests.tensorrt.graphs import write_fp16
 
     report = compare_layers(write_fp16(artifact, tmp_path / "m.fp16.onnx"), reference=artifact, runtime="onnxruntime")
     run = report.comparisons[0]

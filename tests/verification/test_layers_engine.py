@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.conftest import Machine, machine
+from tests.tensorrt.conftest import Machine, machine
 from tests.verification.changed import PARTS, firsts
-from vitrify.engines import BuildConfig, manifest_path
+from vitrify.artifacts import BuildConfig, manifest_path
 from vitrify.errors import DeviceError, EngineError
 from vitrify.verification import compare_layers
 from vitrify.workflows.build import engine_from_onnx

@@ -10,10 +10,11 @@ from typing import Any
 import onnx
 import pytest
 
-from tests.engines.conftest import Machine, machine
-from tests.engines.fake_cuda import FakeCuda
-from tests.engines.graphs import write_claiming
-from vitrify.engines import BuildConfig, Profile, device, read_manifest
+from tests.cuda.fake_cuda import FakeCuda
+from tests.tensorrt.conftest import Machine, machine
+from tests.tensorrt.graphs import write_claiming
+from vitrify.artifacts import BuildConfig, Profile, read_manifest
+from vitrify.cuda import driver
 from vitrify.errors import BuildError, DeviceError, GateError, OptionError
 from vitrify.spec import Precision
 from vitrify.verification import verify_artifact
@@ -261,7 +262,7 @@ def test_without_a_gpu_that_can_be_used_nothing_is_parsed(
     def too_old() -> FakeCuda:
         raise DeviceError("the NVIDIA driver is too old", hint="update the driver")
 
-    monkeypatch.setattr(device, "cuda", too_old)
+    monkeypatch.setattr(driver, "cuda", too_old)
     with pytest.raises(DeviceError, match=r"driver is too old[\s\S]*update the driver"):
         engine_from_onnx(artifact, tmp_path / "m.engine", config=config())
     assert machine.trt.network is None

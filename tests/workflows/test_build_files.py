@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.engines.conftest import Machine, machine
-from tests.engines.fake_cuda import FakeCuda
-from tests.engines.graphs import write_claiming
-from vitrify.engines import BuildConfig, Profile, manifest_path
+from tests.cuda.fake_cuda import FakeCuda
+from tests.tensorrt.conftest import Machine, machine
+from tests.tensorrt.graphs import write_claiming
+from vitrify.artifacts import BuildConfig, Profile, manifest_path
 from vitrify.errors import ArtifactError, EngineError, StorageError
 from vitrify.files import sha256_of
 from vitrify.progress import SILENT

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.conftest import Machine, machine
-from tests.engines.fake_cuda import FakeCuda
+from tests.cuda.fake_cuda import FakeCuda
+from tests.tensorrt.conftest import Machine, machine
 from tests.workflows.quantize.quantizing import Clock
+from vitrify.artifacts import BuildConfig, Profile, read_manifest
 from vitrify.cli.app import run
-from vitrify.engines import BuildConfig, Profile, read_manifest
-from vitrify.errors import EngineError, GateError, OptionError
+from vitrify.errors import ArtifactError, EngineError, GateError, OptionError
 from vitrify.workflows import races
 from vitrify.workflows.build import engine_from_manifest, engine_from_onnx
 from vitrify.workflows.races import Rival
@@ -100,7 +100,7 @@ def test_what_stands_in_the_way_is_said_before_the_build(
             refused(standing, *profiles)
     with pytest.raises(OptionError, match="expected: an engine, "):
         refused(artifact)
-    with pytest.raises(EngineError, match="has no manifest"):
+    with pytest.raises(ArtifactError, match="no such file"):
         refused(tmp_path / "missing.engine")
     with pytest.raises(OptionError, match="a speedup below 1 is none"):
         Rival(path=standing, min_speedup=0.9)
@@ -113,7 +113,7 @@ def test_what_stands_in_the_way_is_said_before_the_build(
         ("checkpoints", spec.replace(source=dataclasses.replace(spec.source, checkpoint_sha256="0" * 64))),
     ):
         (tmp_path / "standing.engine.json").write_text(dataclasses.replace(manifest, spec=other).to_json())
-        with pytest.raises(OptionError, match=f"another model: {what} differ"):
+        with pytest.raises(OptionError, match=f"different models: their {what} differ"):
             refused(standing)
     foreign = dataclasses.replace(manifest, tensorrt="10.9.0.1")
     (tmp_path / "standing.engine.json").write_text(foreign.to_json())

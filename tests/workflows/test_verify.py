@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.conftest import Machine, machine
-from tests.engines.fake_cuda import L4, FakeCuda
+from tests.cuda.fake_cuda import L4, FakeCuda
+from tests.tensorrt.conftest import Machine, machine
+from vitrify.artifacts import Artifact, BuildConfig, manifest_path, read_manifest
 from vitrify.cli.app import run
-from vitrify.engines import BuildConfig, device, manifest_path, read_manifest, require_intact
+from vitrify.cuda import driver
 from vitrify.errors import DeviceError, StorageError
 from vitrify.verification import verify_artifact
 from vitrify.workflows import verify as workflow
@@ -30,7 +31,7 @@ def unverified(machine: Machine, artifact: Path, tmp_path: Path, monkeypatch: py
 
     machine.use(FakeCuda(L4), "1.7.1.116", "rtx")
     with monkeypatch.context() as patch:
-        patch.setattr(device, "cuda", none)
+        patch.setattr(driver, "cuda", none)
         config = BuildConfig(tensorrt="rtx", compute_capabilities=("8.9",))
         path = engine_from_onnx(artifact, tmp_path / "m.engine", config=config).path
     assert read_manifest(path).verification is None
@@ -46,7 +47,7 @@ def test_an_engine_that_was_built_elsewhere_is_verified_on_its_gpu(unverified: P
     assert after.verification.machine == "NVIDIA L4"
     assert dataclasses.replace(after, verification=None) == before
     assert result.notes == ()
-    require_intact(unverified, after)
+    Artifact.open(unverified).require_intact()
 
 
 def test_an_engine_that_does_not_pass_stays_unverified(

@@ -1,6 +1,51 @@
 """The one door that files come in through."""
 
-from vitrify.artifacts.artifact import CHECKPOINT_SUFFIXES, Artifact, Kind
+from vitrify.artifacts.artifact import CHECKPOINT_SUFFIXES, Artifact, Kind, read_spec
 from vitrify.artifacts.integrity import seal, unsealed
+from vitrify.artifacts.manifest import (
+    ENGINE_SUFFIXES,
+    PRODUCTS,
+    Audit,
+    AuditedLayer,
+    BuildConfig,
+    EnginePrecision,
+    Flavour,
+    FlavourChoice,
+    Gpu,
+    HardwareCompatibility,
+    Manifest,
+    Profile,
+    Race,
+    manifest_path,
+    not_intact,
+    read_manifest,
+    rebuild_command,
+    remedy_for,
+)
 
-__all__ = ["CHECKPOINT_SUFFIXES", "Artifact", "Kind", "seal", "unsealed"]
+__all__ = [
+    "CHECKPOINT_SUFFIXES",
+    "ENGINE_SUFFIXES",
+    "PRODUCTS",
+    "Artifact",
+    "Audit",
+    "AuditedLayer",
+    "BuildConfig",
+    "EnginePrecision",
+    "Flavour",
+    "FlavourChoice",
+    "Gpu",
+    "HardwareCompatibility",
+    "Kind",
+    "Manifest",
+    "Profile",
+    "Race",
+    "manifest_path",
+    "not_intact",
+    "read_manifest",
+    "read_spec",
+    "rebuild_command",
+    "remedy_for",
+    "seal",
+    "unsealed",
+]

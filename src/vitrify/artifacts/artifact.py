@@ -11,9 +11,18 @@ from typing import Literal
 
 from vitrify import _native
 from vitrify.artifacts.integrity import require_sealed
+from vitrify.artifacts.manifest import (
+    ENGINE_SUFFIXES,
+    Manifest,
+    manifest_path,
+    not_intact,
+    read_manifest,
+    rebuild_command,
+)
 from vitrify.errors import ArtifactError, OptionError, SpecMissingError
 from vitrify.files import sha256_of
-from vitrify.spec import ENGINE_SUFFIXES, MANIFEST_SUFFIX, ModelSpec, read_spec
+from vitrify.spec import ModelSpec, Precision
+from vitrify.spec import read_spec as read_embedded_spec
 
 Kind = Literal["onnx", "engine", "checkpoint"]
 
@@ -56,10 +65,8 @@ class Artifact:
         if path.is_dir():
             return cls(path, "checkpoint", None)
         if not path.exists():
-            built = path.with_name(path.name + MANIFEST_SUFFIX).is_file()
-            raise ArtifactError(
-                f"no such file: {path}", hint=f"vitrify build {path} --rebuild" if built else "check the path"
-            )
+            built = manifest_path(path).is_file()
+            raise ArtifactError(f"no such file: {path}", hint=rebuild_command(path) if built else "check the path")
         if not path.is_file():
             raise ArtifactError(f"{path} is no regular file", expected="a file with its bytes on a disk")
         kind = _KINDS.get(path.suffix.lower())
@@ -93,8 +100,26 @@ class Artifact:
         Raises:
             SpecMissingError, SpecError, SpecVersionError: It says nothing, or nothing that can be used.
             ArtifactError: A kind of file that carries no spec, or a damaged one.
+            EngineError: As `manifest`.
         """
-        return read_spec(self.path, content=self._content)
+        return self.manifest.spec if self.kind == "engine" else read_embedded_spec(self.path, content=self._content)
+
+    @property
+    def precision(self) -> Precision:
+        """The file's own arithmetic; raises as `spec`."""
+        return self.spec.precision
+
+    @functools.cached_property
+    def manifest(self) -> Manifest:
+        """What stands beside an engine, read once.
+
+        Raises:
+            EngineError: There is none, or it cannot be used.
+            OptionError: Of another kind.
+        """
+        if self.kind != "engine":
+            raise OptionError(f"{self.path} is no engine", got=self.kind, expected=" or ".join(ENGINE_SUFFIXES))
+        return read_manifest(self.path)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -109,12 +134,16 @@ class Artifact:
         return self.sha256 if self.kind == "checkpoint" else self.spec.source.checkpoint_sha256
 
     def require_intact(self) -> None:
-        """Holds the file to the digest that it was written with; a file without one passes.
+        """Holds the file to the digest that it was written with, an engine to its manifest's; others pass.
 
         Raises:
             ArtifactError: Its bytes are not those that were written.
+            EngineError: The same of an engine; or as `manifest`.
         """
-        if self.kind != "engine" and self.path.suffix in (".onnx", ".safetensors"):
+        if self.kind == "engine":
+            if self.size_bytes != self.manifest.plan_bytes or self.sha256 != self.manifest.plan_sha256:
+                raise not_intact(self.path, self.manifest, self.size_bytes)
+        elif self.path.suffix in (".onnx", ".safetensors"):
             with contextlib.suppress(SpecMissingError):
                 require_sealed(self.path, self.spec)
 
@@ -170,6 +199,22 @@ def _where_they_differ(got: object, expected: object) -> tuple[str, str]:
         sides = [tuple(pair[side] for pair in pairs[:5]) for side in (0, 1)]
     texts = [", ".join(map(str, side)) if isinstance(side, tuple) else str(side) for side in sides]
     return tuple(text if len(text) <= 120 else text[:119] + "…" for text in texts)  # type: ignore[return-value]
+
+
+def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
+    """Reads the spec of an artifact in a few reads, whatever the size of its weights; nothing else is looked at.
+
+    Args:
+        path: `.onnx` or `.safetensors`; or `.engine` or `.plan`, with its manifest beside it.
+
+    Raises:
+        ArtifactError: No such file, a directory, another kind of file, or a truncated one.
+        EngineError: An engine without a manifest that can be used.
+        SpecMissingError: A good file that carries no spec.
+        SpecError, SpecVersionError: A spec that cannot be used.
+    """
+    path = Path(path)
+    return read_manifest(path).spec if path.suffix in ENGINE_SUFFIXES and path.exists() else read_embedded_spec(path)
 
 
 def _checked_onnx(path: Path) -> bytes:

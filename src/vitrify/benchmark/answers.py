@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vitrify.artifacts import ENGINE_SUFFIXES
 from vitrify.benchmark.contenders import Contender
 from vitrify.errors import OptionError, VitrifyError
 from vitrify.progress import Progress
-from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, exact_runtime_for, infer_logits, open_runtime
+from vitrify.runtimes import Runtime, check_outputs, exact_runtime_for, infer_logits, open_runtime
 from vitrify.spec import (
-    ENGINE_SUFFIXES,
     Check,
     InputKind,
     ModelSpec,
@@ -109,7 +109,7 @@ def _answers_of(
 ) -> Reference:
     row = exact_runtime_for(path)
     like = known.spec if known else None
-    with open_runtime(path, row.name, RuntimeOptions(threads=threads, like=like)) as runtime:
+    with open_runtime(path, row.name, **row.understood(threads=threads, like=like)) as runtime:
         spec = runtime.spec
         check_outputs(runtime, spec)
         if spec.precision != "fp32":

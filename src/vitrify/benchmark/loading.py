@@ -14,7 +14,7 @@ import numpy as np
 
 from vitrify.benchmark.report import LoadCost
 from vitrify.errors import RuntimeFailureError, VitrifyError
-from vitrify.runtimes import RuntimeOptions, RuntimeRow, infer_logits
+from vitrify.runtimes import OnDevice, RuntimeRow, infer_logits
 from vitrify.spec import ModelSpec, Precision, golden_recipe_batch
 
 _INFERENCES = 3
@@ -75,36 +75,33 @@ def run_here(asked: dict[str, object]) -> LoadCost:
     """What `measure_load`'s process does; it gets the arguments as JSON."""
     row = RuntimeRow("", str(asked["module"]), (), "vitrify")
     kind = row.load()
-    kind.load_libraries(Path(str(asked["path"])))
-    like = asked["like"]
-    options = RuntimeOptions(
-        precision=asked["precision"],  # type: ignore[arg-type]
-        threads=asked["threads"],  # type: ignore[arg-type]
-        like=ModelSpec.from_json(like) if isinstance(like, str) else None,
-    )
-    held = [kind.device_bytes()]  # makes a CUDA context, which is none of the model's memory or time
+    device = kind if issubclass(kind, OnDevice) else None
+    if device is not None:
+        device.load_libraries(Path(str(asked["path"])))
+    like = ModelSpec.from_json(asked["like"]) if isinstance(asked["like"], str) else None
+    options = row.options(precision=asked["precision"], **row.understood(threads=asked["threads"], like=like))
+    held = [device.device_bytes() if device else 0]  # makes a CUDA context, which is none of the model's memory or time
     base = resident_bytes("VmRSS")
     start = time.perf_counter()
     with kind(str(asked["path"]), options) as runtime:
         load = time.perf_counter() - start
-        held.append(kind.device_bytes())
+        held.append(device.device_bytes() if device else 0)
         spec = runtime.spec
         inputs = golden_recipe_batch(spec.input_shape)
         inputs = inputs[np.arange(int(str(asked["batch"]))) % len(inputs)]
         start = time.perf_counter()
         infer_logits(runtime, spec, inputs)
         first = time.perf_counter() - start
-        held.append(kind.device_bytes())
+        held.append(device.device_bytes() if device else 0)
         for _ in range(_INFERENCES - 1):
             infer_logits(runtime, spec, inputs)
-            held.append(kind.device_bytes())
-    known = [size for size in held if size is not None]
+            held.append(device.device_bytes() if device else 0)
     return LoadCost(
         load_ms=1e3 * load,
         first_inference_ms=1e3 * first,
         base_bytes=base,
         peak_bytes=resident_bytes("VmHWM"),
-        device_bytes=max(known) - known[0] if known else None,
+        device_bytes=max(held) - held[0] if device else None,
     )
 
 

@@ -22,13 +22,13 @@ from vitrify.benchmark.stages import STAGE_IMAGES, time_stages, wrongly_prepared
 from vitrify.benchmark.summing import roofline_of, timing_of
 from vitrify.benchmark.verdicts import sentence, verdict_of
 from vitrify.classifier import pick_evenly
-from vitrify.engines import gpu_or_none
+from vitrify.cuda import gpu_or_none
 from vitrify.errors import ArtifactError, ImageError, OptionError, VitrifyError
 from vitrify.graphs import GraphCost, graph_cost
 from vitrify.machine import available_threads
 from vitrify.pixels import preprocess
 from vitrify.progress import SILENT, Progress
-from vitrify.runtimes import Runtime, RuntimeOptions, check_outputs, infer_logits, open_runtime
+from vitrify.runtimes import Runtime, check_outputs, infer_logits, open_runtime, preparer
 from vitrify.spec import ModelSpec, golden_recipe_batch
 from vitrify.timing import GPU_SETTLING_S, Peaks, measure_peaks, take_turns
 from vitrify.verification import describe
@@ -198,8 +198,9 @@ class _Run:
             )  # fmt: skip
             row = dataclasses.replace(row, load=load)
             if contender.name not in self.opened:
-                options = RuntimeOptions(precision=contender.precision, threads=self.config.threads, like=like)
-                opened = stack.enter_context(open_runtime(contender.path, contender.row.name, options))
+                options = contender.row.understood(threads=self.config.threads, like=like)
+                runtime = open_runtime(contender.path, contender.row.name, precision=contender.precision, **options)
+                opened = stack.enter_context(runtime)
                 check_outputs(opened, opened.spec)
                 self.opened[contender.name] = opened
             runtime = self.opened[contender.name]
@@ -265,7 +266,7 @@ class _Run:
         right = dict(finished)
         for name, runtime in finished.items():
             # Each image, as one that the GPU does not take would end the report of all that was measured.
-            wrong = (wrongly_prepared(runtime, image) for image in images) if runtime.prepares_images else ()
+            wrong = (wrongly_prepared(runtime, image) for image in images) if preparer(runtime) else ()
             if found := next(filter(None, wrong), ""):
                 del right[name]
                 self.notes.append(f"no stages of {name}: {found}")

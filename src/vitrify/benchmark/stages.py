@@ -19,8 +19,8 @@ from vitrify.pixels import Decoders, decode, native_source, preprocess
 from vitrify.pixels.batches import StoredImage, Window
 from vitrify.pixels.limits import DEFAULT_LIMITS
 from vitrify.progress import SILENT, Progress
-from vitrify.runtimes import Runtime, infer_logits
-from vitrify.spec import gate_for
+from vitrify.runtimes import PreparesImages, Runtime, infer_logits, preparer
+from vitrify.spec import ModelSpec, gate_for
 from vitrify.verification import check_logits, describe
 
 STAGE_IMAGES = 20
@@ -46,6 +46,7 @@ def time_stages(
         threads: Of preprocessing.
         progress: Told of each image.
     """
+    on_device = {name: preparer(runtime) for name, runtime in contenders.items()}
     times: dict[str, list[tuple[float, ...]]] = {name: [] for name in contenders}
     alone: list[float] = []
     decoders = TimedDecoders(threads or available_threads())
@@ -53,8 +54,8 @@ def time_stages(
     for number, path in enumerate(progress.track(rounds, label="stages")):
         names = list(contenders)
         for name in names if number % 2 == 0 else reversed(names):
-            one = contenders[name]
-            stages = _one_on_device(one, path, decoders) if one.prepares_images else _one(one, path, threads)
+            one, images_too = contenders[name], on_device[name]
+            stages = _one_on_device(images_too, one.spec, path, decoders) if images_too else _one(one, path, threads)
             times[name].append(stages)
         data = path.read_bytes()
         start = time.perf_counter()
@@ -71,7 +72,7 @@ def time_stages(
             Stages(
                 name=name,
                 images=len(images),
-                pixels="gpu" if contenders[name].prepares_images else "cpu",
+                pixels="gpu" if on_device[name] else "cpu",
                 read_ms=read,
                 preprocess_ms=prepared,
                 decode_alone_ms=statistics.median(alone[skipped:]),
@@ -123,8 +124,10 @@ def wrongly_prepared(runtime: Runtime, path: Path) -> str:
     """
     spec = runtime.spec
     truth = infer_logits(runtime, spec, preprocess([path], spec.preprocess))
+    images_too = preparer(runtime)
+    assert images_too is not None
     try:
-        logits, _ = _prepared_logits(runtime, path.read_bytes(), Decoders(1))
+        logits, _ = _prepared_logits(images_too, spec, path.read_bytes(), Decoders(1))
     except VitrifyError as error:
         return error.what + (f" ({error.got})" if error.got not in (None, "") else "")
     check = check_logits(
@@ -141,9 +144,10 @@ def wrongly_prepared(runtime: Runtime, path: Path) -> str:
     return f"an image that the GPU prepares has other logits than one that the processor does ({describe(check)})"
 
 
-def _prepared_logits(runtime: Runtime, data: bytes, decoders: Decoders) -> tuple[npt.NDArray[np.float32], float]:
+def _prepared_logits(
+    runtime: PreparesImages, spec: ModelSpec, data: bytes, decoders: Decoders
+) -> tuple[npt.NDArray[np.float32], float]:
     """Logits `[1, classes]`, and the time at which the header had been read and the runtime's call began."""
-    spec = runtime.spec
     (opened,) = decoders.open([native_source(data, DEFAULT_LIMITS)], spec.preprocess)
     if isinstance(opened, ImageError):
         raise opened
@@ -154,13 +158,12 @@ def _prepared_logits(runtime: Runtime, data: bytes, decoders: Decoders) -> tuple
     return logits.astype(np.float32, copy=False), began
 
 
-def _one_on_device(runtime: Runtime, path: Path, decoders: TimedDecoders) -> tuple[float, ...]:
+def _one_on_device(runtime: PreparesImages, spec: ModelSpec, path: Path, decoders: TimedDecoders) -> tuple[float, ...]:
     """As `_one`; resizing is in the third stage."""
-    spec = runtime.spec
     start = time.perf_counter()
     data = path.read_bytes()
     read = time.perf_counter()
-    logits, began = _prepared_logits(runtime, data, decoders)
+    logits, began = _prepared_logits(runtime, spec, data, decoders)
     inferred = time.perf_counter()
     top_labels(probabilities(logits, spec)[0], spec.labels, _TOP_K)
     end = time.perf_counter()

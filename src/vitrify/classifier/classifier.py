@@ -26,12 +26,13 @@ from vitrify.pixels import ImageSource, preprocess, source_name
 from vitrify.runtimes import (
     PixelsOn,
     Runtime,
-    RuntimeOptions,
     SelfTest,
     check_outputs,
     has_native_bf16,
     infer_logits,
+    open_runtime,
     pick_runtime,
+    preparer,
 )
 from vitrify.runtimes import self_test as run_self_test
 from vitrify.spec import ModelSpec, Precision
@@ -114,7 +115,7 @@ class Classifier:
         top_k: Labels in an answer.
         self_test: When the golden vectors run: `auto` at the first opening of this file in this runtime on this
             machine, whose verdict is kept in vitrify's cache folder; `always`, or `never`.
-        like: A spec of the same model, for a foreign checkpoint whose tensors do not tell everything.
+        like: A spec of the same model, for a foreign checkpoint whose tensors do not tell everything; artifacts do.
 
     Raises:
         ArtifactError: No artifact, or a damaged one.
@@ -151,22 +152,21 @@ class Classifier:
         self.top_k = top_k
         self.threads = threads or available_threads()
         row = pick_runtime(self.path, runtime)
-        kind = row.load()
         artifact = Artifact.open(self.path)
         # A file whose spec cannot be used fails at once; a foreign checkpoint is understood once its tensors are read.
         early = artifact.spec if artifact.kind != "checkpoint" else None
         chosen: Precision = _automatic_precision(early, row.name) if precision == "auto" else precision
-        options = RuntimeOptions(
+        dequantize = precision == "fp32" and artifact.kind == "onnx" and artifact.precision == "int8"
+        # Threads and pixels are this class's as well; pixels on the GPU are the runtime's alone.
+        shared = row.understood(threads=threads, pixels=pixels) | ({"pixels": pixels} if pixels == "gpu" else {})
+        self._runtime: Runtime = open_runtime(
+            artifact,
+            row.name,
             precision=chosen,
-            threads=threads,
-            dequantize=precision == "fp32"
-            and early is not None
-            and early.precision == "int8"
-            and ".onnx" in row.suffixes,
+            dequantize=dequantize or None,
             like=like,
-            pixels=pixels,
+            **shared,
         )
-        self._runtime: Runtime = kind(artifact, options).open()
         self.spec: ModelSpec = early or self._runtime.spec
         try:
             check_outputs(self._runtime, self.spec)
@@ -177,10 +177,9 @@ class Classifier:
         self._preparing, self._lock = 0, threading.Lock()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="vitrify-pixels")
         self._pipeline: ImagePipeline | None = None
-        if self._runtime.prepares_images:
-            self._pipeline = ImagePipeline(
-                self._runtime, self.spec, self._pool, threads=self.threads, batch_size=batch_size
-            )
+        if (images := preparer(self._runtime)) is not None:
+            size = min(batch_size, self._runtime.describe().fitting_batch(batch_size))
+            self._pipeline = ImagePipeline(images, self.spec, self._pool, threads=self.threads, batch_size=size)
 
     @property
     def pixels_on_gpu(self) -> bool:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vitrify.errors import ImageError
 from vitrify.pixels import Decoders, ImageSource, named, native_source
 from vitrify.pixels.limits import DEFAULT_LIMITS
-from vitrify.runtimes import Runtime
+from vitrify.runtimes import PreparesImages
 from vitrify.spec import ModelSpec
 
 Source: TypeAlias = bytes | npt.NDArray[np.uint8]
@@ -28,18 +28,18 @@ class ImagePipeline:
     """Reads, decodes and infers batches side by side, and gives their answers in order.
 
     Args:
-        runtime: Open, one that prepares images.
+        runtime: Open.
         spec: Of its model.
         readers: Threads that read files, and decode what the native core does not.
         threads: Threads of the native core, which decode.
-        batch_size: Images in one inference.
+        batch_size: Images in one inference, one that fits the model.
     """
 
     def __init__(
-        self, runtime: Runtime, spec: ModelSpec, readers: ThreadPoolExecutor, *, threads: int, batch_size: int
+        self, runtime: PreparesImages, spec: ModelSpec, readers: ThreadPoolExecutor, *, threads: int, batch_size: int
     ) -> None:
         self._runtime, self._spec, self._readers = runtime, spec, readers
-        self._size = min(batch_size, runtime.fitting_batch(batch_size))
+        self._size = batch_size
         self._decoders = Decoders(threads)
         self._callers = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="vitrify-batches")
 

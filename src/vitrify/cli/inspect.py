@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from vitrify.cli.options import JsonFlag
 from vitrify.cli.tables import engine_table, layer_table, network_table, table, verification_table
 from vitrify.console import err, out, print_json
-from vitrify.spec import ENGINE_SUFFIXES, ModelSpec
+from vitrify.spec import ModelSpec
 
 
 def inspect(
@@ -30,19 +30,16 @@ def inspect(
         json: Print everything as JSON on stdout.
     """
     from vitrify.artifacts import Artifact
-    from vitrify.engines import read_manifest, require_intact
 
     opened = Artifact.open(artifact)
     opened.require_intact()
-    spec = opened.spec
-    network = None
-    if artifact.suffix == ".onnx":
+    spec, network, manifest = opened.spec, None, None
+    if opened.kind == "onnx":
         from vitrify.inspection import inspect_network
 
         network = inspect_network(artifact)
-    manifest = read_manifest(artifact) if artifact.suffix in ENGINE_SUFFIXES else None
-    if manifest is not None:
-        require_intact(artifact, manifest)
+    elif opened.kind == "engine":
+        manifest = opened.manifest
     if json:
         print_json({"spec": spec, "network": network} | ({"manifest": manifest} if manifest else {}))
     else:

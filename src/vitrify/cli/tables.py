@@ -12,7 +12,7 @@ from rich.text import Text
 from vitrify.text import for_terminal
 
 if TYPE_CHECKING:  # a table is drawn of what somebody else imported
-    from vitrify.engines import Audit, Manifest
+    from vitrify.artifacts import Audit, Manifest
     from vitrify.inspection import Network
     from vitrify.spec import Check, PrecisionSearch, Verification
     from vitrify.verification import Evaluation, LayerComparison, LayerReport, PartDrift, SideBySide

@@ -16,10 +16,11 @@ import onnx
 from onnx import TensorProto, helper
 
 from vitrify import __version__
-from vitrify.engines import gpu_or_none, load_tensorrt
+from vitrify.cuda import gpu_or_none
 from vitrify.errors import VitrifyError
 from vitrify.machine import available_threads, instruction_sets, processor_name, saturates_8bit
 from vitrify.runtimes import RUNTIMES, RuntimeRow, has_native_bf16
+from vitrify.tensorrt import load_tensorrt
 
 PACKAGES = {
     "": ("numpy", "pillow", "onnx", "onnxruntime", "openvino", "cyclopts", "rich"),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import onnx
 
-from vitrify.engines import PrecisionChoice, Release
+from vitrify.artifacts import EnginePrecision
 from vitrify.precision.observing import Batches
 from vitrify.precision.recipe import Recipe, Rewriter
 from vitrify.precision.weights import with_float_weights
 from vitrify.progress import SILENT, Progress
 from vitrify.spec import ModelSpec
+from vitrify.tensorrt import Release
 
 
 def graph_for_engine(
     content: bytes,
     spec: ModelSpec,
-    choice: PrecisionChoice,
+    choice: EnginePrecision,
     release: Release,
     *,
     batches: Batches,

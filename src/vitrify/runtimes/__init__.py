@@ -1,6 +1,7 @@
 """ONNX files, engines and checkpoints to arrays, behind one interface."""
 
-from vitrify.runtimes.base import Array, PixelsOn, Runtime, RuntimeOptions, Signature, TensorInfo
+from vitrify.runtimes.base import Array, Runtime, RuntimeOptions, Signature, TensorInfo
+from vitrify.runtimes.devices import OnDevice, PixelsOn, PreparesImages, preparer
 from vitrify.runtimes.registry import (
     RUNTIMES,
     RuntimeRow,
@@ -16,7 +17,9 @@ from vitrify.runtimes.through_spec import check_outputs, infer_logits, infer_out
 __all__ = [
     "RUNTIMES",
     "Array",
+    "OnDevice",
     "PixelsOn",
+    "PreparesImages",
     "Runtime",
     "RuntimeOptions",
     "RuntimeRow",
@@ -30,6 +33,7 @@ __all__ = [
     "infer_outputs",
     "open_runtime",
     "pick_runtime",
+    "preparer",
     "runtimes_for",
     "self_test",
 ]

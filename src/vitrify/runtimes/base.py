@@ -5,19 +5,17 @@ from __future__ import annotations
 import abc
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 import numpy.typing as npt
 
-from vitrify.artifacts import Artifact
-from vitrify.errors import ImageError, OptionError, RuntimeFailureError
-from vitrify.pixels import Decoders
-from vitrify.pixels.batches import StoredImage
+from vitrify.artifacts import Artifact, remedy_for
+from vitrify.errors import OptionError, RuntimeFailureError
 from vitrify.spec import ModelSpec, Precision
 
 if TYPE_CHECKING:
@@ -25,39 +23,16 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-PixelsOn: TypeAlias = Literal["auto", "cpu", "gpu"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeOptions:
-    """How a runtime should run a model.
+    """What every runtime understands; each has a subclass with what it understands besides.
 
     Attributes:
         precision: Arithmetic of the runtime: fp32 is exact; bf16 only where the runtime and the processor have it.
-        threads: Threads inside one inference; by default what the runtime chooses.
-        dequantize: Whether an 8-bit ONNX file multiplies its rounded numbers in fp32: right on every processor, and
-            slower.
-        device: The runtime's own name for a device, such as cpu or cuda.
-        like: A spec of the same model; tells a foreign checkpoint's architecture, head count and labels where its
-            tensors do not. Artifacts carry their own and do not look at it.
-        trusted: Run a TensorRT plan that has no manifest. A plan can carry code: only what you made yourself. Where
-            there is a manifest, the plan is held to it all the same.
-        pixels: Where images are resized, cropped and normalised, to the same tensors: `cpu`, `gpu`, which an engine has
-            to run on, or `auto`: the GPU where that can be.
-        cuda_graphs: Whether TensorRT runs repeated batch sizes as recorded graphs, which small batches are faster with.
-        kernel_cache: Folder of the kernels that TensorRT-RTX compiles while it runs, a file for each version and GPU;
-            `auto` is vitrify's cache folder, `none` keeps nothing.
     """
 
     precision: Precision = "fp32"
-    threads: int | None = None
-    dequantize: bool = False
-    device: str = "cpu"
-    like: ModelSpec | None = None
-    trusted: bool = False
-    cuda_graphs: bool = True
-    kernel_cache: str = "auto"
-    pixels: PixelsOn = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +69,29 @@ class TensorInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """The inputs and outputs of a model."""
+    """What a model takes and gives.
+
+    Attributes:
+        inputs: With the batch axis.
+        outputs: With the batch axis.
+        batches: The smallest and the largest batch of each range that is accepted; empty where any goes.
+    """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    batches: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The ends of what is accepted, where not everything is: what ships has to run."""
+        return tuple(sorted({size for ends in self.batches for size in ends}))
+
+    def fitting_batch(self, count: int) -> int:
+        """The batch size to run `count` images with: `count`, the next larger that is accepted, or the largest."""
+        if not self.batches or any(low <= count <= high for low, high in self.batches):
+            return count
+        larger = [low for low, _ in self.batches if low > count]
+        return min(larger) if larger else max(high for _, high in self.batches)
 
 
 class Runtime(abc.ABC):
@@ -116,25 +110,23 @@ class Runtime(abc.ABC):
 
     name: ClassVar[str]
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32",)
-    has_gpu_pixels: ClassVar[bool] = False
-    """Whether `pixels="gpu"` can be asked for."""
+    options_type: ClassVar[type[RuntimeOptions]] = RuntimeOptions
 
     def __init__(self, artifact: Artifact | str | os.PathLike[str], options: RuntimeOptions | None = None) -> None:
         self._artifact = artifact if isinstance(artifact, Artifact) else None
         self.path = artifact.path if isinstance(artifact, Artifact) else Path(artifact)
-        self.options = options or RuntimeOptions()
+        self.options = options or self.options_type()
         self._signature: Signature | None = None
         self._process = 0
         if self.options.precision not in self.precisions:
             raise OptionError(
                 f"{self.name} cannot run in {self.options.precision}", expected=" or ".join(self.precisions)
             )
-        if self.options.pixels == "gpu" and not self.has_gpu_pixels:
+        if not isinstance(self.options, self.options_type):
             raise OptionError(
-                f"images cannot be prepared on the GPU for the {self.name} runtime",
-                got="pixels=gpu",
-                expected="an engine on a GPU",
-                hint="leave the option out, or build an engine: vitrify build",
+                f"these are not options of the {self.name} runtime",
+                got=type(self.options).__name__,
+                expected=self.options_type.__name__,
             )
 
     @final
@@ -228,35 +220,9 @@ class Runtime(abc.ABC):
                     f"the {self.name} runtime gave another output than it had said",
                     got=f"{array.dtype} {list(array.shape)}",
                     expected=str(info),
-                    hint=self.remedy,
+                    hint=remedy_for(self.path),
                 )
         return outputs
-
-    @property
-    def prepares_images(self) -> bool:
-        """Whether the open model takes images by `infer_images`."""
-        return False
-
-    def infer_images(
-        self, images: Sequence[StoredImage], spec: ModelSpec, decoders: Decoders
-    ) -> tuple[Array, list[ImageError | None]]:
-        """Decodes images on the CPU, prepares them where the model runs, and infers.
-
-        May be called from several threads at once, which is how decoding, copying and inference overlap.
-
-        Args:
-            images: Opened for `spec.preprocess`; each can be used once. At most `fitting_batch(len(images))` of them.
-            spec: Of the model.
-            decoders: Whose threads decode.
-
-        Returns:
-            `[images, classes]` in the output's dtype, and for each image None, or what is wrong with it; the row of
-            such an image means nothing.
-
-        Raises:
-            RuntimeFailureError: This runtime prepares no images, or it failed.
-        """
-        raise RuntimeFailureError(f"the {self.name} runtime prepares no images", hint="preprocess them on the CPU")
 
     @property
     def artifact(self) -> Artifact:
@@ -274,47 +240,10 @@ class Runtime(abc.ABC):
         """The spec of the open model."""
         return self.artifact.spec
 
-    @classmethod
-    def load_libraries(cls, path: Path) -> None:
-        """Imports what opening a file would import, and finds its device: neither is the model's own time or memory.
-
-        Raises:
-            MissingExtraError, DeviceError, ArtifactError: As opening it would.
-        """
-        del path  # most runtimes import theirs with their own module
-
-    @classmethod
-    def device_bytes(cls) -> int | None:
-        """Memory of the device that is in use, by whomever; None where models run on the processor.
-
-        Raises:
-            DeviceError: The device does not answer.
-        """
-        return None
-
     @property
     def hardware(self) -> str:
         """What the open model runs on, where that is not the processor."""
         return ""
-
-    @property
-    def remedy(self) -> str:
-        """What a user does when the artifact turns out to be damaged or another model's."""
-        return "export the artifact again"
-
-    def fitting_batch(self, count: int) -> int:
-        """The batch size to run `count` images with: `count`, the next larger that is accepted, or the largest."""
-        return count
-
-    @property
-    def batch_sizes(self) -> tuple[int, ...]:
-        """Where the artifact accepts certain batch sizes only, the ends of what it accepts: what ships has to run."""
-        return ()
-
-    @property
-    def source(self) -> Path | None:
-        """The file that the artifact was made from, where it is at hand and unchanged, and can be run."""
-        return None
 
     def versions(self) -> dict[str, str]:
         """The libraries that this runtime consists of, with their versions."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 import openvino
@@ -12,7 +13,7 @@ from openvino.passes import ConstantFolding, Manager
 
 from vitrify.errors import RuntimeFailureError
 from vitrify.machine import quota_threads
-from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
+from vitrify.runtimes.base import Array, Runtime, RuntimeOptions, Signature, TensorInfo
 from vitrify.runtimes.eight_bits import require_exact_products
 
 
@@ -35,6 +36,21 @@ def core() -> openvino.Core:
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenVinoOptions(RuntimeOptions):
+    """How OpenVINO runs a model.
+
+    Attributes:
+        threads: Threads inside one inference; by default a core each.
+        dequantize: Whether an 8-bit file multiplies its rounded numbers in fp32: right on every processor, and slower.
+        device: OpenVINO's name of a device.
+    """
+
+    threads: int | None = None
+    dequantize: bool = False
+    device: str = "cpu"
+
+
 class OpenVinoRuntime(Runtime):
     """Runs an ONNX file with OpenVINO.
 
@@ -43,6 +59,8 @@ class OpenVinoRuntime(Runtime):
 
     name = "openvino"
     precisions = ("fp32", "bf16")
+    options_type = OpenVinoOptions
+    options: OpenVinoOptions
 
     def _open(self) -> None:
         config: dict[str, str | int] = {

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from vitrify.artifacts import CHECKPOINT_SUFFIXES, Artifact
+from vitrify.artifacts import CHECKPOINT_SUFFIXES, ENGINE_SUFFIXES, Artifact
 from vitrify.errors import ArtifactError, MissingExtraError, OptionError
 from vitrify.runtimes.base import Runtime, RuntimeOptions
-from vitrify.spec import ENGINE_SUFFIXES
+from vitrify.tensorrt.releases import MODULES
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,40 @@ class RuntimeRow:
         loaded: type[Runtime] = getattr(importlib.import_module(module), name)
         return loaded
 
+    def options(self, **given: Any) -> RuntimeOptions:
+        """Options of this runtime, of those that were given: a value of None was not.
+
+        Raises:
+            OptionError: One that this runtime does not understand; names the runtimes that do.
+            MissingExtraError: As `load`.
+        """
+        given = {name: value for name, value in given.items() if value is not None}
+        for name, value in given.items():
+            if name not in self._names():
+                others = [row.name for row in RUNTIMES if row.installed and name in row._names()]
+                raise OptionError(
+                    f"the {self.name} runtime has no option {name}",
+                    got=f"{name}={value if isinstance(value, str | int) else type(value).__name__}",
+                    expected=f"the runtime {' or '.join(others)}" if others else ", ".join(sorted(self._names())),
+                    hint="leave the option out",
+                )
+        return self.load().options_type(**given)
+
+    def understood(self, **given: Any) -> dict[str, Any]:
+        """Those options that this runtime understands, of some that were meant for several runtimes."""
+        return {name: value for name, value in given.items() if name in self._names()}
+
+    def _names(self) -> set[str]:
+        return {field.name for field in dataclasses.fields(self.load().options_type)}
+
+
+_ANY = tuple(name for names in MODULES.values() for name in names)
+"""Bindings of TensorRT, one of which is enough."""
 
 RUNTIMES: tuple[RuntimeRow, ...] = (
     RuntimeRow("openvino", "vitrify.runtimes.openvino:OpenVinoRuntime", (".onnx",), "openvino"),
     RuntimeRow("onnxruntime", "vitrify.runtimes.onnxruntime:OnnxRuntime", (".onnx",), "onnxruntime"),
-    RuntimeRow(
-        "tensorrt",
-        "vitrify.runtimes.tensorrt:TensorRtRuntime",
-        ENGINE_SUFFIXES,
-        "tensorrt",
-        "tensorrt",
-        ("tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings"),
-    ),
+    RuntimeRow("tensorrt", "vitrify.runtimes.tensorrt:TensorRtRuntime", ENGINE_SUFFIXES, "tensorrt", "tensorrt", _ANY),
     RuntimeRow("torch", "vitrify.runtimes.torch:TorchRuntime", CHECKPOINT_SUFFIXES, "torch", "train"),
 )
 """In the order of preference that `auto` follows."""
@@ -126,17 +150,22 @@ def pick_runtime(path: str | os.PathLike[str], name: str = "auto") -> RuntimeRow
     return row
 
 
-def open_runtime(
-    artifact: Artifact | str | os.PathLike[str], name: str = "auto", options: RuntimeOptions | None = None
-) -> Runtime:
+def open_runtime(artifact: Artifact | str | os.PathLike[str], name: str = "auto", **options: Any) -> Runtime:
     """Picks a runtime and opens it on a file; close it, or use it as a context manager.
 
+    Args:
+        artifact: What to run, or its path.
+        name: `auto`, or a runtime's name.
+        options: Of the runtime that is picked, as its options class has them: `precision` of every one, `threads`,
+            `dequantize`, `device`, `like`, `trusted`, `pixels`, `cuda_graphs`, `kernel_cache`. None is its default.
+
     Raises:
-        OptionError, ArtifactError, MissingExtraError: As `pick_runtime`.
+        OptionError: As `pick_runtime`, or an option that this runtime does not understand.
+        ArtifactError, MissingExtraError: As `pick_runtime`.
         RuntimeFailureError: The runtime refuses the file.
     """
-    path = artifact.path if isinstance(artifact, Artifact) else artifact
-    return pick_runtime(path, name).load()(artifact, options).open()
+    row = pick_runtime(artifact.path if isinstance(artifact, Artifact) else artifact, name)
+    return row.load()(artifact, row.options(**options)).open()
 
 
 @functools.cache

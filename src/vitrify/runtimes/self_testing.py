@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from vitrify.artifacts import remedy_for
 from vitrify.errors import OptionError, SelfTestError, SpecError, StorageError
 from vitrify.files import atomic_write
 from vitrify.machine import cache_folder, instruction_sets, processor_name
@@ -65,9 +66,8 @@ def _key(runtime: Runtime) -> str:
         lines.append(f"file={stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}")
     lines += [f"{name}={version}" for name, version in sorted(runtime.versions().items())]
     lines += [
-        f"precision={runtime.options.precision}",
-        f"dequantize={runtime.options.dequantize}",
-        f"device={runtime.options.device} {runtime.hardware}",
+        *(f"{name}={getattr(runtime.options, name, '')}" for name in ("precision", "dequantize", "device")),
+        f"hardware={runtime.hardware}",
         f"processor={processor_name()}",
         f"instruction_sets={' '.join(instruction_sets())}",
     ]
@@ -94,6 +94,6 @@ def _worst_use(runtime: Runtime, spec: ModelSpec) -> float:
                 got=f"{answers[vector, label]:.6g} for {spec.labels[label]!r} of golden vector {vector + 1}, in batches"
                 f" of {size}, by {versions} on {where}",
                 expected=f"{truth[vector, label]:.6g}, within {gate.absolute:g} + {gate.relative:g} of it",
-                hint=f"another --runtime, or another version of it; else {runtime.remedy}",
+                hint=f"another --runtime, or another version of it; else {remedy_for(runtime.path)}",
             )
     return worst

@@ -5,28 +5,42 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitrify.engines import Manifest, load_tensorrt, manifest_path, read_manifest, require_fit
-from vitrify.engines.arrays import DeviceArray
-from vitrify.engines.config import Profile
-from vitrify.engines.device import cuda
-from vitrify.engines.images import GpuImages
-from vitrify.engines.kernels import KernelCache
-from vitrify.engines.loading import LoadedEngine, load_engine
-from vitrify.engines.manifest import rebuild_command
-from vitrify.engines.plan import PlanFile
-from vitrify.engines.pool import SessionPool
-from vitrify.engines.releases import PRODUCTS
-from vitrify.engines.session import Session
-from vitrify.engines.timing import kernel_cache_path
-from vitrify.errors import ArtifactError, DeviceError, ImageError, MissingExtraError, OptionError, RuntimeFailureError
+from vitrify.artifacts import PRODUCTS, Artifact, Manifest, Profile, manifest_path, remedy_for
+from vitrify.cuda import DeviceArray, cuda
+from vitrify.cuda.images import GpuImages
+from vitrify.errors import DeviceError, ImageError, RuntimeFailureError
 from vitrify.pixels import Decoders
 from vitrify.pixels.batches import StoredImage
-from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
-from vitrify.runtimes.registry import runtimes_for
+from vitrify.runtimes.base import Array, Runtime, RuntimeOptions, Signature, TensorInfo
+from vitrify.runtimes.devices import PixelsOn
 from vitrify.spec import ModelSpec
+from vitrify.tensorrt import load_tensorrt, require_fit
+from vitrify.tensorrt.loading import KernelCache, LoadedEngine, PlanFile, load_engine
+from vitrify.tensorrt.session import Session, SessionPool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorRtOptions(RuntimeOptions):
+    """How TensorRT runs an engine on the first visible GPU.
+
+    Attributes:
+        trusted: Run a plan that has no manifest. A plan can carry code: only what you made yourself. Where there is a
+            manifest, the plan is held to it all the same.
+        pixels: Where images are resized, cropped and normalised, to the same tensors: `cpu`, `gpu`, or `auto`: the GPU
+            where that can be.
+        cuda_graphs: Whether repeated batch sizes run as recorded graphs, which small batches are faster with.
+        kernel_cache: Folder of the kernels that TensorRT-RTX compiles while it runs, a file for each version and GPU;
+            `auto` is vitrify's cache folder, `none` keeps nothing.
+    """
+
+    trusted: bool = False
+    pixels: PixelsOn = "auto"
+    cuda_graphs: bool = True
+    kernel_cache: str = "auto"
 
 
 class TensorRtRuntime(Runtime):
@@ -38,24 +52,21 @@ class TensorRtRuntime(Runtime):
 
     name = "tensorrt"
     precisions = ("fp32",)
-    has_gpu_pixels = True
+    options_type = TensorRtOptions
+    options: TensorRtOptions
 
     def _open(self) -> None:
-        if self.options.device not in ("cpu", "cuda"):  # cpu is the default of every runtime's options
-            raise OptionError("this runtime runs on the first visible GPU", got=self.options.device, expected="cuda")
-        if not self.path.is_file():
-            hint = rebuild_command(self.path) if manifest_path(self.path).is_file() else "check the path"
-            raise ArtifactError(f"no such file: {self.path}", hint=hint)
+        artifact = self.artifact
         alone = self.options.trusted and not manifest_path(self.path).exists()
-        self.manifest: Manifest | None = None if alone else read_manifest(self.path)
+        self.manifest: Manifest | None = None if alone else artifact.manifest
         self._plan = PlanFile(self.path, self.manifest)
         self._trt = load_tensorrt(self.manifest.flavour if self.manifest else "auto")
         self._cuda = cuda()
         gpu = self._cuda.gpu()
         if self.manifest is not None:
             require_fit(self.path, self.manifest, self._trt, gpu)
-        kernels = kernel_cache_path(self.options.kernel_cache, self._trt, gpu)
-        self._kernels = KernelCache(kernels) if kernels is not None else None
+        kept = self._trt.cache_file(self.options.kernel_cache, gpu, "kernels")
+        self._kernels = KernelCache(kept) if kept is not None and self._trt.release.runtime_cache else None
         self._pool = SessionPool(self._cuda, self._load_engine, graphs=self.options.cuda_graphs)
         self._by_batch: dict[int, int] = {}  # the profile of each batch size that was asked for
         self._one_at_a_time = threading.Lock()
@@ -64,7 +75,7 @@ class TensorRtRuntime(Runtime):
     @classmethod
     def load_libraries(cls, path: Path) -> None:
         """TensorRT, in the flavour that the manifest names, and CUDA."""
-        load_tensorrt(read_manifest(path).flavour if manifest_path(path).is_file() else "auto")
+        load_tensorrt(Artifact.open(path).manifest.flavour if manifest_path(path).is_file() else "auto")
         cuda()
 
     @classmethod
@@ -78,7 +89,7 @@ class TensorRtRuntime(Runtime):
             self._plan.read(),
             self.path,
             host_code=self.manifest is None or self.manifest.config.version_compatible,
-            hint=rebuild_command(self.path) if self.manifest else "build it again on this machine",
+            hint=remedy_for(self.path) if self.manifest else "build it again on this machine",
             kernels=self._kernels,
         )
 
@@ -103,7 +114,8 @@ class TensorRtRuntime(Runtime):
             )
             for kind in (True, False)
         }
-        return Signature(inputs=infos[True], outputs=infos[False])
+        batches = tuple((profile.min, profile.max) for profile in self._pool.profiles)
+        return Signature(inputs=infos[True], outputs=infos[False], batches=batches)
 
     @property
     def profiles(self) -> tuple[Profile, ...]:
@@ -162,7 +174,6 @@ class TensorRtRuntime(Runtime):
         with self.session(*count) as session:
             return session.run_on_device(given, stream=stream, outputs=into)
 
-    @property
     def prepares_images(self) -> bool:
         """Whether images are resized, cropped and normalised on the GPU, into what the engine reads."""
         return self._images.available
@@ -170,14 +181,14 @@ class TensorRtRuntime(Runtime):
     def infer_images(
         self, images: Sequence[StoredImage], spec: ModelSpec, decoders: Decoders
     ) -> tuple[Array, list[ImageError | None]]:
-        """Decodes images on the CPU, prepares them on the GPU where the engine reads, and infers; see the base class.
+        """Decodes images on the CPU, prepares them on the GPU where the engine reads, and infers; see `PreparesImages`.
 
         Threads that call at once decode, copy and prepare side by side, each in memory of its own; their inferences
         follow each other on one worker.
         """
         with self._cuda.current():
             stages = self._images.stages(self._pool.tensors, max(profile.max for profile in self.profiles), spec)
-        count = self.fitting_batch(len(images))
+        count = self.describe().fitting_batch(len(images))
 
         def infer(source: DeviceArray, stream: int, target: DeviceArray) -> None:
             with self._one_at_a_time:  # giving the work to the GPU, which orders it
@@ -230,38 +241,9 @@ class TensorRtRuntime(Runtime):
         return self.manifest.spec if self.manifest is not None else super().spec
 
     @property
-    def remedy(self) -> str:
-        """To build the engine again."""
-        return rebuild_command(self.path)
-
-    @property
     def hardware(self) -> str:
         """The GPU's name."""
         return self._cuda.gpu().name
-
-    def fitting_batch(self, count: int) -> int:
-        """`count` where a profile has it; else the smallest larger batch, or the largest of all."""
-        if any(count in profile for profile in self._pool.profiles):
-            return count
-        larger = [profile.min for profile in self._pool.profiles if profile.min > count]
-        return min(larger) if larger else max(profile.max for profile in self._pool.profiles)
-
-    @property
-    def batch_sizes(self) -> tuple[int, ...]:
-        """The smallest and the largest batch of each profile."""
-        return tuple(sorted({size for profile in self._pool.profiles for size in (profile.min, profile.max)}))
-
-    @property
-    def source(self) -> Path | None:
-        """The ONNX file, where the manifest's is at hand with the same bytes and there is a runtime for it."""
-        onnx = self.manifest.find_onnx(self.path) if self.manifest is not None else None
-        if onnx is None:
-            return None
-        try:
-            runtimes_for(onnx)
-        except MissingExtraError:
-            return None
-        return onnx
 
     def versions(self) -> dict[str, str]:
         """The version of TensorRT or TensorRT-RTX, whichever runs the open engine."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from vitrify.artifacts import remedy_for
 from vitrify.errors import ArtifactError
 from vitrify.runtimes.base import Array, Runtime
 from vitrify.spec import ModelSpec
@@ -42,7 +43,7 @@ def infer_outputs(runtime: Runtime, spec: ModelSpec, tensors: npt.NDArray[np.flo
     start = 0
     while start < len(given) or not answers:  # a batch of none too: the runtime says that it runs none
         part = given[start:]
-        size = runtime.fitting_batch(len(part)) if len(part) else 0
+        size = runtime.describe().fitting_batch(len(part)) if len(part) else 0
         rows, part = min(size, len(part)), part[:size]
         if rows < size:
             part = np.pad(part, [(0, size - rows)] + [(0, 0)] * (part.ndim - 1))
@@ -74,5 +75,5 @@ def _disagreement(runtime: Runtime, spec: ModelSpec, got: str) -> ArtifactError:
         f"the graph and the spec of {runtime.path} disagree",
         got=got,
         expected=f"{spec.output.name} [B, {len(spec.labels)}], a row an image and a logit a label",
-        hint=runtime.remedy,
+        hint=remedy_for(runtime.path),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,8 +12,24 @@ from vitrify.artifacts import Artifact
 from vitrify.checkpoints import Overrides, load_checkpoint, spec_from_checkpoint
 from vitrify.errors import InputError, OptionError, RuntimeFailureError
 from vitrify.machine import quota_threads
-from vitrify.runtimes.base import Array, Runtime, Signature, TensorInfo
+from vitrify.runtimes.base import Array, Runtime, RuntimeOptions, Signature, TensorInfo
 from vitrify.spec import ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchOptions(RuntimeOptions):
+    """How PyTorch runs a model.
+
+    Attributes:
+        threads: Of the whole process; by default what PyTorch chooses.
+        device: PyTorch's name of a device, such as cpu or cuda.
+        like: A spec of the same model; tells a foreign checkpoint's architecture, head count and labels where its
+            tensors do not.
+    """
+
+    threads: int | None = None
+    device: str = "cpu"
+    like: ModelSpec | None = field(default=None, repr=False)
 
 
 class TorchRuntime(Runtime):
@@ -20,6 +37,8 @@ class TorchRuntime(Runtime):
 
     name = "torch"
     precisions = ("fp32", "bf16", "fp16")
+    options_type = TorchOptions
+    options: TorchOptions
 
     def _open(self) -> None:
         try:

@@ -25,14 +25,12 @@ from vitrify.spec.model_spec import (
     Task,
 )
 from vitrify.spec.search import PRECISION_SEARCH, Attempt, Precision, PrecisionSearch
-from vitrify.spec.storage import ENGINE_SUFFIXES, MANIFEST_SUFFIX, read_spec
+from vitrify.spec.storage import read_spec
 from vitrify.spec.verification import MIN_IMAGES, Check, Gate, InputKind, Verification
 
 __all__ = [
-    "ENGINE_SUFFIXES",
     "FP32_GATE",
     "GOLDEN_RECIPES",
-    "MANIFEST_SUFFIX",
     "MIN_IMAGES",
     "PRECISION_SEARCH",
     "SPEC_KEY",

@@ -12,23 +12,16 @@ from typing import BinaryIO
 
 from vitrify.errors import ArtifactError, SpecMissingError
 from vitrify.spec.model_spec import SPEC_KEY, ModelSpec
-from vitrify.text import for_shell
-
-ENGINE_SUFFIXES = (".engine", ".plan")
-"""Of TensorRT plans."""
-
-MANIFEST_SUFFIX = ".json"
-"""A TensorRT plan stays plain, so that its spec stands beside it: `model.engine.json`, under the key `spec`."""
 
 _SPEC_LIMIT_BYTES = 16 << 20
-"""Of a header, of all metadata, of a manifest: twice a spec. A hostile length must not become an allocation."""
+"""Of a header, of all metadata: twice a spec. A hostile length must not become an allocation."""
 
 
 def read_spec(path: str | os.PathLike[str], *, content: bytes | None = None) -> ModelSpec:
-    """Reads the spec that travels inside an artifact.
+    """Reads the spec that travels inside a file.
 
     Args:
-        path: `.onnx` or `.safetensors`; or `.engine` or `.plan`, with its manifest beside it.
+        path: `.onnx` or `.safetensors`; an engine's spec stands in its manifest, see `vitrify.artifacts`.
         content: The file's bytes, where they were read already: the spec is theirs, whatever the file holds by now.
 
     Raises:
@@ -37,11 +30,7 @@ def read_spec(path: str | os.PathLike[str], *, content: bytes | None = None) -> 
         SpecError, SpecVersionError: A spec that cannot be used.
     """
     path = Path(path)
-    readers = {
-        ".onnx": _read_onnx_metadata,
-        ".safetensors": _read_safetensors_metadata,
-        **dict.fromkeys(ENGINE_SUFFIXES, _read_manifest),
-    }
+    readers = {".onnx": _read_onnx_metadata, ".safetensors": _read_safetensors_metadata}
     if not path.exists():
         raise ArtifactError(f"no such file: {path}", hint="check the path")
     if path.is_dir():
@@ -68,25 +57,6 @@ def _size(file: BinaryIO) -> int:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     return size
-
-
-def _read_manifest(file: BinaryIO, path: Path) -> dict[str, str]:
-    beside = path.with_name(path.name + MANIFEST_SUFFIX)
-    if not beside.exists():
-        raise SpecMissingError(
-            f"{path} has no manifest",
-            expected=f"{beside} beside it",
-            hint=f"vitrify build MODEL.onnx -o {for_shell(path)}, which writes both",
-        )
-    try:
-        if beside.stat().st_size > _SPEC_LIMIT_BYTES:
-            raise ValueError(f"{beside.stat().st_size} bytes")
-        data = json.loads(beside.read_text(encoding="utf-8"))
-        return {SPEC_KEY: json.dumps(data["spec"])}
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ArtifactError(
-            f"{beside} is no manifest of an engine", got=error, hint="build the engine again"
-        ) from error
 
 
 def _read_safetensors_metadata(file: BinaryIO, path: Path) -> dict[str, str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from vitrify.artifacts import Artifact
-from vitrify.errors import OptionError
+from vitrify.errors import MissingExtraError, OptionError
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import (
-    RuntimeOptions,
     RuntimeRow,
     check_outputs,
     exact_runtime_for,
@@ -75,17 +75,17 @@ def verify_artifact(
     truth_row: RuntimeRow | None = None
     machine, source = "", Path(reference) if reference is not None else None
     for row in rows:
-        with open_runtime(path, row.name, RuntimeOptions(precision=precision)) as candidate:
+        with open_runtime(path, row.name, precision=precision) as candidate:
             if spec is None:
                 spec = candidate.spec
                 check_outputs(candidate, spec)
                 truths = _golden(spec)
                 if reference is not None or images:
-                    source = source or candidate.source
+                    source = source or source_of(path)
                     truth_path, truth_row = _truth(path, source, rows, precision)
-                    with open_runtime(truth_path, truth_row.name, RuntimeOptions(like=spec)) as truth:
+                    with open_runtime(truth_path, truth_row.name, **truth_row.understood(like=spec)) as truth:
                         versions |= truth.versions()
-                        probes = _probes(spec, images, candidate.batch_sizes, only_images=source is None)
+                        probes = _probes(spec, images, candidate.describe().batch_sizes, only_images=source is None)
                         truths += answer(infer_with(truth, truth.spec), probes, progress=progress)
             versions |= candidate.versions()
             machine = candidate.hardware
@@ -107,6 +107,15 @@ def verify_artifact(
         )
     names = (["golden vectors"] if spec and spec.golden else []) + ([source.name] if source else [])
     return record(" and ".join(names) or "its own fp32", checks, versions, machine=machine)
+
+
+def source_of(path: Path) -> Path | None:
+    """The file that an engine was made from, where it is at hand with the same bytes, and can be run."""
+    artifact = Artifact.open(path)
+    onnx = artifact.manifest.find_onnx(path) if artifact.kind == "engine" else None
+    with contextlib.suppress(MissingExtraError):
+        return onnx if onnx is not None and runtimes_for(onnx) else None
+    return None
 
 
 def _golden(spec: ModelSpec) -> tuple[Answered, ...]:

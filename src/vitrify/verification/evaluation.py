@@ -17,6 +17,7 @@ from vitrify.classifier import Classifier, Failure, Prediction
 from vitrify.datasets import ImageFolder, scan_folder
 from vitrify.errors import DatasetError
 from vitrify.progress import SILENT, Progress
+from vitrify.runtimes import pick_runtime
 from vitrify.spec import Result
 
 OTHER = "(other)"
@@ -127,7 +128,8 @@ def evaluate_folder(
     folder = scan_folder(data, minimum_classes=1)
     if reference is None:
         return evaluate(classifier, folder, progress=progress)
-    with Classifier(reference, precision="fp32", batch_size=classifier.batch_size, like=classifier.spec) as other:
+    like = pick_runtime(reference).understood(like=classifier.spec)  # a foreign checkpoint's labels
+    with Classifier(reference, precision="fp32", batch_size=classifier.batch_size, **like) as other:
         return evaluate(classifier, folder, reference=other, progress=progress)
 
 

@@ -16,9 +16,10 @@ from vitrify.artifacts import Artifact
 from vitrify.errors import InputError, OptionError
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.progress import SILENT, Progress
-from vitrify.runtimes import RuntimeOptions, RuntimeRow, exact_runtime_for, open_runtime, pick_runtime, runtimes_for
+from vitrify.runtimes import RuntimeRow, exact_runtime_for, pick_runtime, runtimes_for
 from vitrify.spec import InputKind, ModelSpec, Precision, Result, golden_recipe_batch
 from vitrify.text import for_shell
+from vitrify.verification.artifact import source_of
 from vitrify.verification.drift import DRIFT_TOLERANCES, DriftMeter, PartDrift
 from vitrify.verification.metrics import Logits
 from vitrify.verification.probed import Probed, open_probed
@@ -119,11 +120,11 @@ def compare_layers(
     rows = _rows(path, runtime, precision, beside=truth_row if truth_path == path else None)
     comparisons: list[LayerComparison] = []
     unmatched = _Unmatched()
-    options = RuntimeOptions(precision=precision, like=_like(truth_path))
+    options = {"precision": precision, "like": _like(truth_path)}
     for row in rows:
         with (
             open_probed(path, row, options, progress=progress) as candidate,
-            open_probed(truth_path, truth_row, RuntimeOptions(like=candidate.spec), progress=progress) as truth,
+            open_probed(truth_path, truth_row, {"like": candidate.spec}, progress=progress) as truth,
         ):
             truth.plain.artifact.require_same_model(
                 candidate.plain.artifact, spec=truth.spec, other_spec=candidate.spec
@@ -184,13 +185,13 @@ def _source(path: Path) -> Path:
     row = exact_runtime_for(path)
     if row.name != "tensorrt":
         return path
-    with open_runtime(path, row.name) as opened:
-        if opened.source is None:
-            raise OptionError(
-                f"there is nothing to compare {path.name} with",
-                hint=f"vitrify verify {for_shell(path)} --layers --reference M.onnx",
-            )
-        return opened.source
+    source = source_of(path)
+    if source is None:
+        raise OptionError(
+            f"there is nothing to compare {path.name} with",
+            hint=f"vitrify verify {for_shell(path)} --layers --reference M.onnx",
+        )
+    return source
 
 
 def _rows(path: Path, runtime: str, precision: Precision, *, beside: RuntimeRow | None) -> tuple[RuntimeRow, ...]:

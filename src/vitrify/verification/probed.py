@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vitrify.artifacts import Artifact
-from vitrify.engines import build_plan, gpu_or_none, load_tensorrt, manifest_path, read_manifest
+from vitrify.artifacts import ENGINE_SUFFIXES, Artifact, manifest_path
+from vitrify.cuda import gpu_or_none
 from vitrify.errors import ArtifactError, DeviceError, EngineError, OptionError
 from vitrify.precision import graph_for_engine
 from vitrify.progress import SILENT, Progress
-from vitrify.runtimes import Array, Runtime, RuntimeOptions, RuntimeRow, check_outputs, infer_outputs, open_runtime
-from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, golden_recipe_batch
+from vitrify.runtimes import Array, Runtime, RuntimeRow, check_outputs, infer_outputs, open_runtime
+from vitrify.spec import ModelSpec, golden_recipe_batch
+from vitrify.tensorrt import build_plan, load_tensorrt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +61,14 @@ class Probed:
 
 @contextlib.contextmanager
 def open_probed(
-    path: Path, row: RuntimeRow, options: RuntimeOptions, *, progress: Progress = SILENT
+    path: Path, row: RuntimeRow, options: Mapping[str, Any], *, progress: Progress = SILENT
 ) -> Iterator[Probed]:
     """Opens an artifact with its parts as outputs. An ONNX file and an engine are opened a second time without.
 
     Args:
         path: An ONNX file, a checkpoint or an engine.
         row: The runtime.
-        options: How to run it.
+        options: How to run it; those that the runtime does not understand are meant for others.
         progress: Told of an engine's build.
 
     Raises:
@@ -75,10 +77,11 @@ def open_probed(
         EngineError, DeviceError, BuildError: The engine cannot be built again with its parts as outputs.
         RuntimeFailureError: The runtime refuses it.
     """
+    options = row.understood(**options)
     if row.name == "torch":
         from vitrify.runtimes.torch_parts import TorchPartsRuntime
 
-        with TorchPartsRuntime(path, options) as runtime:
+        with TorchPartsRuntime(path, row.options(**options)) as runtime:
             names = [info.name for info in runtime.describe().outputs[1:]]
             yield Probed(
                 runtime=runtime, plain=runtime, spec=runtime.spec, outputs=dict(zip(names, names, strict=True))
@@ -86,14 +89,14 @@ def open_probed(
         return
     if not path.is_file():
         raise ArtifactError(f"no such file: {path}", hint="check the path")
-    with TemporaryDirectory(prefix="vitrify-layers-") as folder, open_runtime(path, row.name, options) as plain:
+    with TemporaryDirectory(prefix="vitrify-layers-") as folder, open_runtime(path, row.name, **options) as plain:
         check_outputs(plain, plain.spec)
         if path.suffix in ENGINE_SUFFIXES:
             target, parts = _probed_engine(path, Path(folder), progress)
         else:
             target = Path(folder) / path.name
             parts = _write_probed(path, target)
-        with open_runtime(target, row.name, options) as runtime:
+        with open_runtime(target, row.name, **options) as runtime:
             # Runtimes give a tensor that has two names either of them, and keep the order.
             names = [info.name for info in runtime.describe().outputs]
             given = dict(zip(_outputs(target, parts), names, strict=False))
@@ -128,7 +131,7 @@ def _write_probed(source: Path, target: Path) -> dict[str, str]:
 
 def _probed_engine(path: Path, folder: Path, progress: Progress) -> tuple[Path, dict[str, str]]:
     """A plan has no inner outputs: its source is built a second time with the same options."""
-    manifest = read_manifest(path)
+    manifest = Artifact.open(path).manifest
     source = manifest.find_onnx(path)
     if source is None:
         raise EngineError(

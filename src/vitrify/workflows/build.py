@@ -16,28 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrify import __version__
-from vitrify.artifacts import Artifact
+from vitrify.artifacts import ENGINE_SUFFIXES, Artifact, BuildConfig, Gpu, Manifest, manifest_path, read_manifest
 from vitrify.classifier import pick_evenly
-from vitrify.engines import (
-    BuildConfig,
-    BuiltPlan,
-    Gpu,
-    Manifest,
-    TensorRt,
-    build_plan,
-    gpu_or_none,
-    load_tensorrt,
-    manifest_path,
-    read_manifest,
-    require_gpu,
-)
+from vitrify.cuda import gpu_or_none, require_gpu
 from vitrify.errors import ArtifactError, EngineError, MissingExtraError, OptionError
 from vitrify.files import atomic_paths, sha256_of
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.precision import graph_for_engine
 from vitrify.progress import SILENT, Progress
 from vitrify.runtimes import runtimes_for
-from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision, Result, Verification, golden_recipe_batch
+from vitrify.spec import ModelSpec, Precision, Result, Verification, golden_recipe_batch
+from vitrify.tensorrt import BuiltPlan, TensorRt, build_plan, load_tensorrt
 from vitrify.verification import require_passed, verify_artifact
 from vitrify.workflows.races import Rival, batches_to_race, race
 

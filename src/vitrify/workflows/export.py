@@ -22,7 +22,7 @@ from vitrify.files import no_room, sha256_of
 from vitrify.graphs import place_artifact, write_artifact
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
-from vitrify.runtimes import RuntimeOptions, has_native_bf16, open_runtime, runtimes_for
+from vitrify.runtimes import has_native_bf16, open_runtime, runtimes_for
 from vitrify.spec import (
     Check,
     ModelSpec,
@@ -217,7 +217,7 @@ def _judge(
         path = Path(folder) / "candidate.onnx"
         write_artifact(proto, spec, path)
         for runtime_name, precision in _to_judge(path, real):
-            with open_runtime(path, runtime_name, RuntimeOptions(precision=precision)) as runtime:
+            with open_runtime(path, runtime_name, precision=precision) as runtime:
                 versions |= runtime.versions()
                 candidate = Candidate(
                     runtime=runtime_name, precision=precision, infer=infer_with(runtime, spec), gate=gate_for(precision)

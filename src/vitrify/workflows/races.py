@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vitrify.artifacts import Artifact
-from vitrify.engines import BuildConfig, Gpu, Race, TensorRt, read_manifest, require_fit, require_intact
+from vitrify.artifacts import ENGINE_SUFFIXES, Artifact, BuildConfig, Gpu, Race
 from vitrify.errors import GateError, OptionError
 from vitrify.progress import SILENT, Progress
-from vitrify.runtimes import RuntimeOptions, open_runtime
-from vitrify.spec import ENGINE_SUFFIXES, ModelSpec, Precision
+from vitrify.runtimes import open_runtime
+from vitrify.spec import ModelSpec, Precision
+from vitrify.tensorrt import TensorRt, require_fit
 from vitrify.timing import GPU_SETTLING_S, LEAST_ROUNDS, SETTLING_CALLS, Speed, Turns, take_turns
 from vitrify.verification import infer_with
 
@@ -56,7 +56,7 @@ def time_files(
     with ExitStack() as stack:
         calls = {}
         for name, (path, asked) in contenders.items():
-            opened = stack.enter_context(open_runtime(path, runtime, RuntimeOptions(precision=asked, threads=threads)))
+            opened = stack.enter_context(open_runtime(path, runtime, precision=asked, threads=threads))
             infer = infer_with(opened, opened.spec)
             calls[name] = lambda infer=infer: infer(tensors)
         return take_turns(
@@ -100,8 +100,9 @@ class Rival:
             raise OptionError(
                 f"cannot race {self.path}", expected="an engine, .engine or .plan", hint="vitrify build makes one"
             )
-        manifest = read_manifest(self.path)
-        onnx.require_same_model(Artifact.open(self.path))
+        artifact = Artifact.open(self.path)
+        manifest = artifact.manifest
+        onnx.require_same_model(artifact)
         profiles = manifest.config.profiles
         missing = [batch for batch in batches if not any(batch in profile for profile in profiles)]
         if missing:
@@ -112,7 +113,7 @@ class Rival:
                 hint="name an engine with such profiles, or build one engine for each batch size",
             )
         require_fit(self.path, manifest, trt, gpu)
-        require_intact(self.path, manifest)
+        artifact.require_intact()
 
 
 def batches_to_race(
@@ -157,7 +158,7 @@ def race(plan: Path, rival: Rival, batches: tuple[int, ...], spec: ModelSpec) ->
         GateError: It is not faster.
         EngineError, DeviceError: The rival does not run here.
     """
-    sha256 = read_manifest(rival.path).plan_sha256
+    sha256 = Artifact.open(rival.path).manifest.plan_sha256
     races = []
     for batch in batches:
         tensors = np.random.default_rng(batch).standard_normal((batch, *spec.input_shape), dtype=np.float32)

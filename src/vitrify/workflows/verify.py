@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitrify.engines import Manifest, manifest_path, read_manifest
+from vitrify.artifacts import ENGINE_SUFFIXES, Artifact, Manifest, manifest_path, read_manifest
 from vitrify.errors import EngineError, StorageError
 from vitrify.files import atomic_write
 from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
-from vitrify.spec import ENGINE_SUFFIXES, Precision, Result, Verification
+from vitrify.spec import Precision, Result, Verification
 from vitrify.verification import verify_artifact
 
 
@@ -58,7 +58,7 @@ def verify_and_record(
         Others: As `verify_artifact`.
     """
     path = Path(path)
-    manifest = read_manifest(path) if path.suffix in ENGINE_SUFFIXES and path.is_file() else None
+    manifest = Artifact.open(path).manifest if path.suffix in ENGINE_SUFFIXES and path.is_file() else None
     verification = verify_artifact(
         path, reference=reference, images=images, runtime=runtime, precision=precision, progress=progress
     )

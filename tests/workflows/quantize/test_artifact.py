@@ -137,9 +137,9 @@ def test_the_source_is_asked_once_and_the_record_has_its_answers(
 ) -> None:
     opened: list[tuple[str, str]] = []
 
-    def spied(path: Any, name: str = "auto", options: Any = None) -> Any:
+    def spied(path: Any, name: str = "auto", **options: Any) -> Any:
         opened.append((Path(path).name, name))
-        return open_runtime(path, name, options)
+        return open_runtime(path, name, **options)
 
     monkeypatch.setattr(judge, "open_runtime", spied)
     result = quantize(trained, trained.onnx, tmp_path / "out.onnx", config("int8", runtime="onnxruntime"))
@@ -208,10 +208,10 @@ def test_a_candidate_that_no_runtime_takes_is_an_attempt_and_no_end(
 ) -> None:
     opened = open_runtime
 
-    def refusing(path: Any, name: str = "auto", options: Any = None) -> Any:
+    def refusing(path: Any, name: str = "auto", **options: Any) -> Any:
         if Path(path).name in ("candidate.onnx", "one-block.onnx") and read_spec(path).precision == "int8":
             raise RuntimeFailureError("refused", got="this form")
-        return opened(path, name, options)
+        return opened(path, name, **options)
 
     monkeypatch.setattr(judge, "open_runtime", refusing)
     result = quantize(trained, trained.onnx, tmp_path / "out.onnx", config("int8"))

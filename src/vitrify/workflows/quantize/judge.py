@@ -18,7 +18,7 @@ from vitrify.machine import processor_name
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.pixels.batches import value_table
 from vitrify.precision import Recipe
-from vitrify.runtimes import RuntimeOptions, has_native_bf16, infer_logits, open_runtime, pick_runtime
+from vitrify.runtimes import has_native_bf16, infer_logits, open_runtime, pick_runtime
 from vitrify.spec import Attempt, Check, ModelSpec, Precision, Preprocess, Verification, gate_for
 from vitrify.timing import SETTLING_CALLS, Speed
 from vitrify.verification import (
@@ -202,7 +202,7 @@ class Judge:
             ImageError: An image cannot be read.
             TimeIsOverError: The time is over.
         """
-        with open_runtime(self.source, "onnxruntime", RuntimeOptions(threads=self._threads)) as exact:
+        with open_runtime(self.source, "onnxruntime", threads=self._threads) as exact:
             infer = infer_with(exact, self.spec)
             self._versions = exact.versions()
             self._golden = answer(infer, [probe for probe in standard_probes(self.spec) if probe.inputs == "golden"])
@@ -299,7 +299,7 @@ class Judge:
         # Evenly: a folder is sorted by class.
         picked = list(pick_evenly(range(len(self._images)), RANKING_IMAGES))
         try:
-            with open_runtime(path, _exact(recipe), RuntimeOptions(threads=self._threads)) as runtime:
+            with open_runtime(path, _exact(recipe), threads=self._threads) as runtime:
                 batches = self._batches([self._images[n] for n in picked], label)
                 logits = np.concatenate([infer_logits(runtime, runtime.spec, batch) for batch in batches])
         except RuntimeFailureError:
@@ -316,7 +316,7 @@ class Judge:
         return list(dict.fromkeys([(_exact(recipe), "fp32"), (self.runtime, self._asked(recipe))]))
 
     def _ask(self, path: Path, runtime: str, asked: Precision, label: str) -> _Answers:
-        with open_runtime(path, runtime, RuntimeOptions(precision=asked, threads=self._threads)) as opened:
+        with open_runtime(path, runtime, precision=asked, threads=self._threads) as opened:
             computed = opened.spec.computed_in(asked)
             candidate = Candidate(
                 runtime=runtime,
