@@ -114,7 +114,7 @@ def test_a_manifest_is_a_file_of_a_bounded_size(plan: Path) -> None:
 
 def test_other_kinds_of_files_have_no_manifest(artifact: Path) -> None:
     with pytest.raises(OptionError, match="is no engine"):
-        Artifact.open(artifact).require_intact()
+        _ = Artifact.open(artifact).manifest
 
 
 @pytest.mark.parametrize("content", [b"b plan", b"a pla", b"a plan and more"])
