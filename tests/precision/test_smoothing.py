@@ -12,10 +12,10 @@ import pytest
 
 from tests.precision import planted
 from tests.precision.digits import SPEC, Digits, export
+from vitrify.graphs import linear_layers
+from vitrify.graphs.rewrites import INT8
 from vitrify.pixels import preprocess
-from vitrify.precision.linear import linear_layers
 from vitrify.precision.observing import observe_channels, observe_histograms, observe_magnitudes
-from vitrify.precision.qdq import INT8
 from vitrify.precision.smoothing import smooth, smoothing_scales
 
 

@@ -12,7 +12,8 @@ from tests.conftest import LABELS, tiny_model, tiny_spec
 from tests.verification.changed import rewritten
 from vitrify.checkpoints import save_checkpoint
 from vitrify.errors import ArtifactError, OptionError
-from vitrify.graphs import embed_spec, probed_model
+from vitrify.graphs import embed_spec
+from vitrify.graphs.rewrites import probed_model
 from vitrify.verification import compare_layers
 
 

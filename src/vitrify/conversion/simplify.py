@@ -6,12 +6,11 @@ import collections
 
 import onnx
 import onnxslim
-from onnx import numpy_helper
 
-from vitrify.conversion.class_token import keep_class_token
 from vitrify.conversion.exporters import OPSET
 from vitrify.errors import ArtifactError
 from vitrify.graphs import drop_unread
+from vitrify.graphs.rewrites import ClassToken, KnownSizes
 from vitrify.spec import ModelSpec
 
 _LAYER_NORMALIZATION_OPSET = 17
@@ -27,9 +26,9 @@ def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     """
     _name_after_modules(proto)
     slim: onnx.ModelProto = onnxslim.slim(proto)
-    _settle_known_sizes(slim.graph)
+    KnownSizes(slim).apply()
     drop_unread(slim.graph)
-    slim = keep_class_token(slim)
+    ClassToken(slim).apply()
     for holder in (*slim.graph.node, *slim.graph.input, *slim.graph.output, *slim.graph.value_info):
         holder.ClearField("metadata_props")
     for node in slim.graph.node:
@@ -37,35 +36,6 @@ def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
     slim.graph.ClearField("metadata_props")
     slim.ClearField("metadata_props")
     return slim
-
-
-def _settle_known_sizes(graph: onnx.GraphProto) -> None:
-    """Makes a Concat of the Where that the tracer writes for the -1 in `expand`, where its condition is known.
-
-    TensorRT 8.5 takes few operators on shapes, and a constant of truth values is no usual one.
-    """
-    known = {weight.name: numpy_helper.to_array(weight).reshape(-1) for weight in graph.initializer}
-    made_by = {name: node for node in graph.node for name in node.output}
-    for node in [node for node in graph.node if node.op_type == "Where"]:
-        condition, chosen, other = node.input
-        sizes = made_by.get(other)
-        if sizes is None or sizes.op_type != "Concat" or not {condition, chosen} <= known.keys():
-            continue
-        if not len(sizes.input) == len(known[condition]) == len(known[chosen]):
-            continue  # a piece of several numbers
-        pieces = list(sizes.input)
-        for axis in known[condition].nonzero()[0]:
-            pieces[axis] = f"{node.output[0]}_{axis}"
-            graph.initializer.append(numpy_helper.from_array(known[chosen][axis : axis + 1], pieces[axis]))
-        settled = onnx.helper.make_node(
-            "Concat", pieces, node.output, name=node.name.replace("Where", "Concat"), axis=0
-        )
-        node.CopyFrom(settled)
-        read = {name for reader in graph.node for name in reader.input}
-        if other not in read:
-            graph.node.remove(sizes)
-        for weight in [w for w in graph.initializer if w.name in (condition, chosen) and w.name not in read]:
-            graph.initializer.remove(weight)
 
 
 def _name_after_modules(proto: onnx.ModelProto) -> None:

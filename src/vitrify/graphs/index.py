@@ -57,6 +57,13 @@ def opset_of(proto: onnx.ModelProto) -> int:
     return next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
+def element_types(proto: onnx.ModelProto) -> dict[str, int]:
+    """The element type of every tensor of a graph, by ONNX's own inference."""
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.output, *graph.value_info)}
+    return types | {weight.name: weight.data_type for weight in graph.initializer}
+
+
 def copy_of(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A model of its own, to be changed in place."""
     copied = onnx.ModelProto()

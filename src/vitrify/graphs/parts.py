@@ -12,6 +12,9 @@ _BLOCK = re.compile(r"(?:.*?\b)?((?:\w+\.\d+\.)*blocks\.\d+)")
 
 _OUTSIDE = "embedding and pooling"
 
+EMBEDDING = "embedding"
+"""What enters the first block where no module gives it: the tokens, joined and with their positions."""
+
 
 def part_of(name: str) -> str:
     """The part that a node's name tells: `blocks.3` of `blocks.3.mlp.fc1/MatMul_41`, `head` of `head/Gemm_99`.

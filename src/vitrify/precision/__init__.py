@@ -1,11 +1,8 @@
 """Precision as a graph rewrite, ONNX to ONNX: fp16 and bf16 as types, int8 and fp8 as Q/DQ nodes."""
 
-from vitrify.precision.for_engine import graph_for_engine
-from vitrify.precision.ladder import FALLBACKS, steps
-from vitrify.precision.observing import Batches
-from vitrify.precision.ranges import Calibrator
-from vitrify.precision.recipe import Around, Recipe, Rewriter, Rewritten, Target
-from vitrify.precision.weights import with_float_weights
+from vitrify.precision.observing import Batches, Calibrator
+from vitrify.precision.recipe import FALLBACKS, Around, Recipe, Target, steps
+from vitrify.precision.rewriter import Rewriter, Rewritten, graph_for_engine
 
 __all__ = [
     "FALLBACKS",
@@ -18,5 +15,4 @@ __all__ = [
     "Target",
     "graph_for_engine",
     "steps",
-    "with_float_weights",
 ]

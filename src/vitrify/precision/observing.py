@@ -1,4 +1,4 @@
-"""What flows through a graph on calibration images: magnitudes, histograms and samples of activations.
+"""What flows through a graph on calibration images: magnitudes, samples, histograms, and the ranges that follow.
 
 Memory is bounded by the batch: magnitudes are reduced inside the graph, and of everything else a fixed amount is kept.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,13 @@ import onnx
 from onnx import helper
 
 from vitrify.errors import ArtifactError
-from vitrify.graphs import copy_of
-from vitrify.precision.linear import FloatArray
+from vitrify.graphs import FloatArray, copy_of, element_types
+from vitrify.graphs.rewrites import QuantizedType
+
+Calibrator = Literal["mse", "max"]
+"""How the range of an activation that 8 bits cover is chosen: of least squared error, or whole."""
+
+_CANDIDATES = 128
 
 BINS = 2048
 """Of a histogram: enough to place a range to a thousandth, as in TensorRT's and ONNX Runtime's calibrators."""
@@ -140,17 +145,35 @@ def observe_histograms(
     return found
 
 
+def choose_range(histogram: npt.NDArray[np.int64], top: float, kind: QuantizedType, calibrator: Calibrator) -> float:
+    """The largest magnitude that shall be representable.
+
+    Args:
+        histogram: `[bins]` counts of magnitudes, in equal bins from 0 to `top`.
+        top: Where the last bin ends.
+        kind: The 8-bit type.
+        calibrator: `mse`: least mean squared error after rounding and clipping. `max`: all.
+    """
+    if calibrator == "max" or top <= 0 or not histogram.any():
+        return top
+    return _least_squares(histogram, top, kind)
+
+
+def _least_squares(histogram: npt.NDArray[np.int64], top: float, kind: QuantizedType) -> float:
+    bins = len(histogram)
+    centres = ((np.arange(bins) + 0.5) * top / bins).astype(np.float32)
+    candidates = top * np.arange(1, _CANDIDATES + 1) / _CANDIDATES
+    errors = [
+        float((histogram * (kind.rounded(centres, limit / kind.largest) - centres).astype(np.float64) ** 2).sum())
+        for limit in candidates
+    ]
+    return float(candidates[int(np.argmin(errors))])
+
+
 def float_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
     """Names of the float32 tensors that nodes compute, in order."""
     types = element_types(proto)
     return tuple(name for node in proto.graph.node for name in node.output if types.get(name) == onnx.TensorProto.FLOAT)
-
-
-def element_types(proto: onnx.ModelProto) -> dict[str, int]:
-    """The element type of every tensor of a graph, by ONNX's own inference."""
-    graph = onnx.shape_inference.infer_shapes(proto).graph
-    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.output, *graph.value_info)}
-    return types | {weight.name: weight.data_type for weight in graph.initializer}
 
 
 def _run(

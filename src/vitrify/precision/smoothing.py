@@ -1,24 +1,21 @@
-"""Outlier channels of activations moved into weights, where a scale a channel costs nothing.
+"""How much of which outlier channels goes into the weights: what leaves the least error, where that pays.
 
-`x W = (x / s) (s W)` for any scale a channel. Dividing happens where it is free: in the gain and shift of the LayerNorm
-before, or in the columns of V, whose channels the attention only averages. After an activation function it takes a
-multiplication more, and is done where it pays. Xiao et al., "SmoothQuant", arXiv:2211.10438, equation 4.
+Xiao et al., "SmoothQuant", arXiv:2211.10438, equation 4.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
 
-from vitrify.graphs import GraphIndex
-from vitrify.precision.linear import FloatArray, LinearLayer, matrix, replace_weight
+from vitrify.graphs import LOGGER, FloatArray, GraphIndex, LinearLayer, matrix
+from vitrify.graphs.rewrites import Division, QuantizedType, Shared, Smoothing
 from vitrify.precision.observing import Observed
-from vitrify.precision.qdq import QuantizedType, weight_scales
+from vitrify.precision.rounding import weight_scales
 
 STRENGTHS = (0.35, 0.5, 0.65, 0.8)
 """Exponents that are tried: how much of the spread goes from the activation into the weights."""
@@ -29,8 +26,6 @@ _PAYS_AFTER_ACTIVATION = 0.5
 
 _ROWS = 256
 """Of the sample that strengths are compared on."""
-
-Place = Literal["norm", "values", "multiplication"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +41,7 @@ class Smoothed:
 
     module: str
     strength: float
-    place: Place
+    place: Division
     error_ratio: float
 
 
@@ -67,27 +62,20 @@ def smooth(
     Returns:
         What was smoothed, and the activations after it.
     """
-    after = dict(observed)
-    done: list[Smoothed] = []
-    readers: dict[str, list[LinearLayer]] = {}
-    for layer in layers:
-        readers.setdefault(layer.activation, []).append(layer)
-    for tensor, sharing in readers.items():
-        index = GraphIndex(proto.graph)
-        if len(index.read_by.get(tensor, [])) != len(sharing):
-            continue  # somebody else reads it as it is
-        if any(len(index.read_by[layer.weight]) != 1 for layer in sharing):
-            continue  # another layer has the same matrix
-        place = _place(index, sharing)
-        strength, ratio, scales = _best(index, sharing, observed[tensor], kind)
+    after, done, paying = dict(observed), list[Smoothed](), list[Shared]()
+    smoothing = Smoothing(proto, layers)
+    for shared in smoothing.places():
+        tensor, place = shared.tensor, shared.place
+        strength, ratio, scales = _best(smoothing.index, shared.layers, observed[tensor], kind)
         if scales is None or ratio > (_PAYS_AFTER_ACTIVATION if place == "multiplication" else _PAYS_INSIDE):
+            LOGGER.debug("Smoothing: of the error behind %s, %.2f would be left", tensor, ratio)
             continue
-        for layer in sharing:
-            weights = matrix(index, layer) * scales[:, None]
-            replace_weight(index, layer.weight, weights.T if layer.transposed else weights)
-        _divide(proto.graph, index, sharing, place, scales)
+        paying.append(dataclasses.replace(shared, scales=scales))
         after[tensor] = observed[tensor].divided_by(scales)
-        done += [Smoothed(module=layer.module, strength=strength, place=place, error_ratio=ratio) for layer in sharing]
+        done += [
+            Smoothed(module=one.module, strength=strength, place=place, error_ratio=ratio) for one in shared.layers
+        ]
+    smoothing.rewrite(paying)
     return tuple(done), after
 
 
@@ -128,80 +116,3 @@ def _error(
     scale = float(channels.max()) / kind.largest or 1.0
     product = kind.rounded(rows, scale) @ kind.rounded(weights, weight_scales(weights, kind))
     return float(((product - truth).astype(np.float64) ** 2).mean())
-
-
-def _place(index: GraphIndex, layers: Sequence[LinearLayer]) -> Place:
-    if _gain_and_shift(index, layers[0].activation) is not None:
-        return "norm"
-    if len(layers) == 1 and _value_columns(index, layers[0]) is not None:
-        return "values"
-    return "multiplication"
-
-
-def _gain_and_shift(index: GraphIndex, tensor: str) -> tuple[str, ...] | None:
-    """The constants of the LayerNorm that makes a tensor, where nothing else reads them; whole or in steps."""
-    node = index.made_by.get(tensor)
-    if node is None:
-        return None
-    if node.op_type == "LayerNormalization":
-        names = tuple(node.input[1:])
-    else:
-        shift = _constant_operand(index, node, "Add")
-        scaled = next((index.made_by.get(name) for name in node.input if name != shift), None)
-        gain = _constant_operand(index, scaled, "Mul") if shift and scaled is not None else None
-        if gain is None or shift is None or index.only_reader(scaled.output[0] if scaled else "") is not node:
-            return None
-        names = gain, shift
-    width = {tuple(index.weights[name].dims) for name in names if name in index.weights}
-    free = all(len(index.read_by.get(name, [])) == 1 for name in names)
-    return names if free and len(width) == 1 and all(name in index.weights for name in names) else None
-
-
-def _constant_operand(index: GraphIndex, node: onnx.NodeProto | None, kind: str) -> str | None:
-    if node is None or node.op_type != kind:
-        return None
-    return next((name for name in node.input if name in index.weights and len(index.weights[name].dims) == 1), None)
-
-
-def _value_columns(index: GraphIndex, proj: LinearLayer) -> tuple[str, ...] | None:
-    """Weight and bias of the qkv layer whose last third becomes this layer's input, head by head: timm's layout."""
-    if not proj.module.endswith(".attn.proj"):
-        return None
-    stem = proj.module.removesuffix("proj")
-    product = next((n for n in index.graph.node if n.name.startswith(f"{stem}qkv/") and n.op_type == "MatMul"), None)
-    if product is None or product.input[1] not in index.weights:
-        return None
-    if any(stem in node.name and "norm" in node.name for node in index.graph.node):
-        return None  # something between, such as a norm of the attention's result
-    reader = index.only_reader(product.output[0])
-    bias = _constant_operand(index, reader, "Add")
-    if bias is None and (reader is None or reader.op_type != "Reshape"):  # a layer without a bias is fine
-        return None
-    names = (product.input[1],) if bias is None else (product.input[1], bias)
-    if list(index.weights[product.input[1]].dims) != [proj.inputs, 3 * proj.inputs]:
-        return None
-    return names if all(len(index.read_by[name]) == 1 for name in names) else None
-
-
-def _divide(
-    graph: onnx.GraphProto, index: GraphIndex, layers: Sequence[LinearLayer], place: Place, scales: FloatArray
-) -> None:
-    if place == "norm":
-        for name in _gain_and_shift(index, layers[0].activation) or ():
-            replace_weight(index, name, numpy_helper.to_array(index.weights[name]) / scales)
-        return
-    if place == "values":
-        for name in _value_columns(index, layers[0]) or ():
-            values = numpy_helper.to_array(index.weights[name]).copy()
-            values[..., -len(scales) :] /= scales
-            replace_weight(index, name, values)
-        return
-    tensor = layers[0].activation
-    smoothed, factor = f"{tensor}_smoothed", f"{tensor}_smoothing"
-    graph.initializer.append(numpy_helper.from_array(1 / scales, factor))
-    # Readers find it under the old name: ranges and layers are looked up by it.
-    maker = index.made_by[tensor]
-    maker.output[list(maker.output).index(tensor)] = smoothed
-    position = next(number for number, node in enumerate(graph.node) if node.name == maker.name)
-    name = f"{maker.name.rpartition('/')[0]}/Mul_smoothing"
-    graph.node.insert(position + 1, helper.make_node("Mul", [smoothed, factor], [tensor], name=name))

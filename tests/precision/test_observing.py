@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrify.precision.qdq import FP8, INT8
-from vitrify.precision.ranges import Calibrator, choose_range
+from vitrify.graphs.rewrites import FP8, INT8
+from vitrify.precision.observing import Calibrator, choose_range
 
 BINS = 2048
 CALIBRATORS: tuple[Calibrator, ...] = ("mse", "max")

@@ -10,11 +10,10 @@ import onnxruntime
 import pytest
 
 from tests.precision.digits import SPEC, Digits, accuracy, export
+from vitrify.graphs import element_types, linear_layers
+from vitrify.graphs.rewrites import SplitQkv
 from vitrify.pixels import preprocess
 from vitrify.precision import Recipe, Rewriter
-from vitrify.precision.attention import split_qkv
-from vitrify.precision.linear import linear_layers
-from vitrify.precision.observing import element_types
 
 
 def logits(proto: onnx.ModelProto, batch: np.ndarray) -> np.ndarray:
@@ -26,13 +25,13 @@ def test_the_function_stays(trained: Digits) -> None:
     proto = onnx.load(trained.onnx)
     batch = preprocess(trained.held_out[:50], SPEC.preprocess)
     before = logits(proto, batch)
-    assert split_qkv(proto) == tuple(f"blocks.{n}.attn.qkv" for n in range(3))
+    assert [place.module for place in SplitQkv(proto).apply()] == [f"blocks.{n}.attn.qkv" for n in range(3)]
     onnx.checker.check_model(proto, full_check=True)
     np.testing.assert_allclose(logits(proto, batch), before, rtol=1e-4, atol=1e-5)
     layers = linear_layers(proto.graph)
     assert len(layers) == 3 * 6
     assert len({node.name for node in proto.graph.node}) == len(proto.graph.node)
-    assert split_qkv(proto) == ()
+    assert SplitQkv(proto).apply() == ()
 
 
 @pytest.mark.parametrize("around", ["fp32", "fp16"])
@@ -51,17 +50,8 @@ def test_eight_bits_after_it(trained: Digits, around: str) -> None:
 
 def test_the_tracers_form_stays_as_it_is(trained: Digits, tmp_path: Path) -> None:
     proto = onnx.load(export(trained.model, tmp_path / "m.onnx", opset=16))
-    assert split_qkv(proto) == ()
+    assert SplitQkv(proto).apply() == ()
     assert len(linear_layers(proto.graph)) == 3 * 4
-
-
-def test_another_form_stays_as_it_is() -> None:
-    proto = onnx.parser.parse_model("""
-        <ir_version: 9, opset_import: ["" : 18]>
-        two (float[N, 4] x) => (float[N, 12] y) <float[4, 12] w = {0}> { y = MatMul (x, w) }""")
-    before = proto.SerializeToString()
-    assert split_qkv(proto) == ()
-    assert proto.SerializeToString() == before
 
 
 def test_taking_apart_changes_no_8_bit_number(trained: Digits) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ import torch
 from tests.conftest import MODEL_KWARGS, tiny_model, tiny_spec
 from tests.small import ARCHITECTURE
 from vitrify.conversion import EXPORTERS, simplify
-from vitrify.conversion.class_token import keep_class_token
 from vitrify.graphs import copy_of
+from vitrify.graphs.rewrites import ClassToken
 
 TOKENS, WIDTH = 5, 4
 HEADER = '<ir_version: 8, opset_import: ["" : 18]>'
@@ -95,6 +96,7 @@ def graph_of(body: str, *, outputs: str = "float[batch, 4] y") -> onnx.ModelProt
         constant("places", 1, TOKENS, WIDTH),
         constant("mixing", TOKENS, TOKENS),
         "int64 token = {2}",
+        "int64[1] axes = {1}",
         "int64[3] flat = {0, 5, 4}",
         "int64[3] joined = {-1, 5, 8}",
         constant("wide", 2 * WIDTH, WIDTH),
@@ -130,7 +132,8 @@ GRAPHS = {
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_answer_stays(body: str, batch: int) -> None:
     before = graph_of(body)
-    after = keep_class_token(copy_of(before))
+    after = copy_of(before)
+    assert len(ClassToken(after).apply()) == 1
     onnx.checker.check_model(after, full_check=True)
     assert "Slice" in {node.op_type for node in after.graph.node}
     x = np.random.default_rng(1).standard_normal((batch, TOKENS, WIDTH)).astype(np.float32)
@@ -151,21 +154,35 @@ def test_what_the_graph_gives_out_is_whole() -> None:
         "y = MatMul(x, w) e = Erf(y) m = MatMul(e, w) z = Gather<axis: int = 1>(m, token)",
         outputs="float[batch, 5, 4] y, float[batch, 4] z",
     )
-    after = keep_class_token(copy_of(before))
+    after = copy_of(before)
+    assert len(ClassToken(after).apply()) == 1
     x = np.random.default_rng(1).standard_normal((2, TOKENS, WIDTH)).astype(np.float32)
     for found, wanted in zip(run(after, x), run(before, x), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "reason"),
     [
-        "e = Erf(x) y = Gather<axis: int = 1>(e, token)",
-        "a = MatMul(x, w) r = Reshape(a, joined) s = Gather<axis: int = 1>(r, token) y = MatMul(s, wide)",
-        "a = MatMul(x, w) c = Gather<axis: int = 1>(a, token) d = Gather<axis: int = 1>(x, token) y = Add(c, d)",
+        ("e = Erf(x) y = Gather<axis: int = 1>(e, token)", "before y, no product with a constant would get smaller"),
+        (
+            "a = MatMul(x, w) r = Reshape(a, joined) s = Gather<axis: int = 1>(r, token) y = MatMul(s, wide)",
+            "before s, no product with a constant would get smaller",
+        ),
+        (
+            "a = MatMul(x, w) c = Gather<axis: int = 1>(a, token) d = Gather<axis: int = 1>(x, token) y = Add(c, d)",
+            "d is one of 2 choices of a token",
+        ),
+        (
+            "a = MatMul(x, w) c = Gather<axis: int = 1>(a, token) m = ReduceMax<keepdims = 0>(a, axes) y = Add(c, m)",
+            "not c alone reads the tokens, a",
+        ),
     ],
-    ids=["no product to save", "images are joined", "two tokens are read"],
+    ids=["no product to save", "images are joined", "two tokens are read", "all tokens are read too"],
 )
-def test_nothing_is_done_where_nothing_is_saved(body: str) -> None:
+def test_nothing_is_done_where_nothing_is_saved(reasons: Callable[[], str], body: str, reason: str) -> None:
     before = graph_of(body)
-    assert keep_class_token(copy_of(before)) == before
+    after = copy_of(before)
+    assert ClassToken(after).apply() == ()
+    assert after == before
+    assert reason in reasons()

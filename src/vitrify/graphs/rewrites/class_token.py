@@ -8,7 +8,7 @@ other tokens there; the projection, the MLP, both norms and the queries do witho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,51 +16,13 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from vitrify.graphs import GraphIndex, drop_unread
+from vitrify.graphs import GraphIndex, Rewrite, drop_unread
 
 Shape: TypeAlias = tuple[int | None, ...]
 """None for a size that is not a number, such as the batch."""
 
 _ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Pow", "Erf", "Tanh", "Sigmoid", "Sqrt", "Exp", "Neg", "Relu", "Gelu")
 _ALONG_THE_LAST_AXIS = ("LayerNormalization", "Softmax", "ReduceMean")
-
-
-def keep_class_token(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Moves the choice of one token, just before the head, up to where other tokens are still read.
-
-    A graph whose head reads more than one token is left as it is.
-
-    Args:
-        proto: An exported graph. It is changed in place.
-
-    Returns:
-        The same graph.
-    """
-    graph = proto.graph
-    index = GraphIndex(graph)
-    choice = _choice_of_token(graph, index)
-    if choice is None:
-        return proto
-    shapes = _shapes(proto)
-    chosen = index.constant(choice.input[1])
-    assert chosen is not None
-    rows = _Rows(index, shapes, token=int(chosen), choice=choice)
-    rows.follow()
-    if not rows.saves:
-        return proto
-    rows.apply(graph)
-    drop_unread(graph)
-    return proto
-
-
-def _choice_of_token(graph: onnx.GraphProto, index: GraphIndex) -> onnx.NodeProto | None:
-    """The one `Gather` of a single row of `[B, tokens, width]`."""
-    found = [
-        node
-        for node in graph.node
-        if node.op_type == "Gather" and _attribute(node, "axis", 0) == 1 and _is_scalar(index, node.input[1])
-    ]
-    return found[0] if len(found) == 1 and index.only_reader(found[0].input[0]) is not None else None
 
 
 @dataclass(frozen=True)
@@ -72,21 +34,29 @@ class _Edge:
     axis: int
 
 
-class _Rows:
-    """Which nodes compute one row where they computed all, and where that row is cut out."""
+class Rows:
+    """Which nodes compute one row where they computed all, and where that row is cut out.
 
-    def __init__(self, index: GraphIndex, shapes: dict[str, Shape], *, token: int, choice: onnx.NodeProto) -> None:
-        self._index, self._shapes, self._token, self._choice = index, shapes, token, choice
+    Args:
+        index: The graph's wiring.
+        shapes: Every tensor's that is known.
+        choice: The Gather of one row of `[B, tokens, width]`.
+    """
+
+    def __init__(self, index: GraphIndex, shapes: dict[str, Shape], choice: onnx.NodeProto) -> None:
+        chosen = index.constant(choice.input[1])
+        assert chosen is not None
+        self.choice, self.saves = choice, False
+        self._index, self._shapes, self._token = index, shapes, int(chosen)
         self._nodes = list(index.graph.node)
         self._edges: dict[str, list[_Edge]] = {}
         self._narrowed: dict[int, int] = {}  # a node's position in the graph to the axis of its output
-        self.saves = False
 
     def follow(self) -> None:
         """From the choice upwards: a node is narrowed where all that reads it reads the one row."""
         given_out = {value.name for value in self._index.graph.output}
-        start = next(n for n, node in enumerate(self._nodes) if node is self._choice)
-        self._edges[self._choice.input[0]] = [_Edge(start, 0, 1)]
+        start = next(n for n, node in enumerate(self._nodes) if node is self.choice)
+        self._edges[self.choice.input[0]] = [_Edge(start, 0, 1)]
         for number in range(start - 1, -1, -1):
             node = self._nodes[number]
             if len(node.output) != 1 or node.output[0] not in self._edges:
@@ -123,7 +93,7 @@ class _Rows:
             if self._nodes[number].op_type == "Reshape":
                 self._narrow_reshape(graph, self._nodes[number], axis)
         if self._token:  # the one row that is left
-            self._choice.input[1] = _constant(graph, f"{self._choice.output[0]}/first", np.array(0, np.int64))
+            self.choice.input[1] = _constant(graph, f"{self.choice.output[0]}/first", np.array(0, np.int64))
         ordered = [node for number, node in enumerate(self._nodes) for node in (*before.get(number, ()), node)]
         del graph.node[:]
         graph.node.extend(ordered)
@@ -210,6 +180,36 @@ class _Rows:
         ]
         module = self._nodes[edge.node].name.rpartition("/")[0]
         return helper.make_node("Slice", [name, *bounds], [output], name=f"{module}/Slice_{output}")
+
+
+class ClassToken(Rewrite[Rows]):
+    """Moves the choice of one token, just before the head, up to where other tokens are still read."""
+
+    def pattern(self) -> Iterator[Rows]:
+        """Every Gather of a single row of `[B, tokens, width]`."""
+        self._choices = [
+            node
+            for node in self.graph.node
+            if node.op_type == "Gather" and _attribute(node, "axis", 0) == 1 and _is_scalar(self.index, node.input[1])
+        ]
+        shapes = _shapes(self.proto) if self._choices else {}
+        return (Rows(self.index, shapes, choice) for choice in self._choices)
+
+    def check(self, place: Rows) -> str:
+        """It is the only token that is read, and a product gets smaller."""
+        name, tokens = place.choice.name or place.choice.output[0], place.choice.input[0]
+        if len(self._choices) > 1:
+            return f"{name} is one of {len(self._choices)} choices of a token"
+        if self.index.only_reader(tokens) is None:
+            return f"not {name} alone reads the tokens, {tokens}"
+        place.follow()
+        return "" if place.saves else f"before {name}, no product with a constant would get smaller"
+
+    def rewrite(self, places: Sequence[Rows]) -> None:
+        """Cuts the row out above the products."""
+        for place in places:
+            place.apply(self.graph)
+            drop_unread(self.graph)
 
 
 def _shapes(proto: onnx.ModelProto) -> dict[str, Shape]:

@@ -15,9 +15,9 @@ from onnx import TensorProto
 from tests.precision import planted
 from tests.precision.digits import SPEC, Digits, accuracy, export
 from vitrify.errors import ArtifactError, OptionError
+from vitrify.graphs import element_types
 from vitrify.pixels import preprocess
 from vitrify.precision import Recipe, Rewriter
-from vitrify.precision.observing import element_types
 
 
 def rewriter(path: Path, trained: Digits) -> Rewriter:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from vitrify.graphs import GraphIndex, is_block, part_of
+from vitrify.graphs.index import GraphIndex
+from vitrify.graphs.parts import is_block, part_of
 
 FloatArray = npt.NDArray[np.float32]
 
