@@ -172,10 +172,11 @@ NB_MODULE(_native, module) {
   nb::class_<vitrify::DecodeLimits>(module, "DecodeLimits")
       .def(
           "__init__",
-          [](vitrify::DecodeLimits* self, std::int64_t max_bytes, std::int64_t max_pixels, std::int64_t max_ratio) {
-            new (self) vitrify::DecodeLimits{max_bytes, max_pixels, max_ratio};
+          [](vitrify::DecodeLimits* self, std::int64_t max_bytes, std::int64_t max_pixels, std::int64_t max_ratio,
+             std::int64_t max_memory, std::int64_t max_scan_pixels) {
+            new (self) vitrify::DecodeLimits{max_bytes, max_pixels, max_ratio, max_memory, max_scan_pixels};
           },
-          "max_bytes"_a, "max_pixels"_a, "max_ratio"_a);
+          "max_bytes"_a, "max_pixels"_a, "max_ratio"_a, "max_memory"_a, "max_scan_pixels"_a);
 
   // The name of the format, where this build decodes it; Pillow does where it does not.
   module.def("decodable_format", [](nb::bytes data) -> std::optional<std::string> {
@@ -194,6 +195,13 @@ NB_MODULE(_native, module) {
         vitrify::pixels::check_dimensions(width, height, bytes, limits);
       },
       "width"_a, "height"_a, "bytes"_a, "limits"_a);
+  module.def(
+      "check_memory",
+      [](const std::string& what, std::int64_t width, std::int64_t height, std::int64_t pixel_bytes,
+         const vitrify::DecodeLimits& limits) {
+        vitrify::pixels::check_memory(what, width, height, pixel_bytes, limits);
+      },
+      "what"_a, "width"_a, "height"_a, "pixel_bytes"_a, "limits"_a);
 
   module.def(
       "decode",

@@ -2,15 +2,22 @@
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 
-# OpenVINO is found where it was linked, libvitrify beside the program. CMake's own way to that,
-# INSTALL_RPATH_USE_LINK_PATH, passes over folders below the source tree, and .venv is one.
+# Libraries are found where they were linked, libvitrify beside the program or in the folder of libraries. CMake's own way
+# to the first, INSTALL_RPATH_USE_LINK_PATH, passes over folders below the source tree, and .venv is one.
 file(RELATIVE_PATH to_lib "/${CMAKE_INSTALL_BINDIR}" "/${CMAKE_INSTALL_LIBDIR}")
 set(library_path "$ORIGIN")
-if(OpenVINO_FOUND)
-  list(APPEND library_path "$<TARGET_FILE_DIR:openvino::runtime>")
-endif()
-set_target_properties(vitrify PROPERTIES INSTALL_RPATH "${library_path}")
+get_target_property(linked vitrify LINK_LIBRARIES)
+foreach(needed openvino::runtime CUDA::cudart TensorRT::nvinfer NVJPEG::nvjpeg)
+  if(needed IN_LIST linked)
+    list(APPEND library_path "$<TARGET_FILE_DIR:${needed}>")
+  endif()
+endforeach()
+set_target_properties(vitrify PROPERTIES INSTALL_RPATH "${library_path}"
+  LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/${CMAKE_INSTALL_LIBDIR})
 set_target_properties(vitrify-classify PROPERTIES INSTALL_RPATH "$ORIGIN/${to_lib}")
+# The build tree is laid out like the install tree and has its paths. Where the two differ, CMake ends the former with
+# empty entries, to be overwritten; the loader takes one for the current directory.
+set_target_properties(vitrify vitrify-classify PROPERTIES BUILD_WITH_INSTALL_RPATH ON)
 
 install(TARGETS vitrify EXPORT vitrifyTargets)
 install(TARGETS vitrify-classify)

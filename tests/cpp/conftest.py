@@ -39,6 +39,14 @@ def release() -> Path:
 
 
 @pytest.fixture(scope="session")
+def installed(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where it is installed."""
+    prefix = tmp_path_factory.mktemp("prefix")
+    run("cmake", "--install", release, "--prefix", prefix)
+    return prefix
+
+
+@pytest.fixture(scope="session")
 def program(release: Path) -> Path:
     """vitrify-classify."""
     return release / "bin" / "vitrify-classify"
@@ -47,7 +55,7 @@ def program(release: Path) -> Path:
 @pytest.fixture(scope="session")
 def library(release: Path) -> Library:
     """libvitrify through its C interface."""
-    return Library(ctypes.CDLL(str(release / "cpp" / "libvitrify.so")))
+    return Library(ctypes.CDLL(str(next(release.glob("lib*/libvitrify.so")))))
 
 
 @pytest.fixture

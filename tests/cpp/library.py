@@ -29,6 +29,11 @@ class Options(ctypes.Structure):
         ("threads", ctypes.c_int32),
         ("streams", ctypes.c_int32),
         ("self_test", ctypes.c_char_p),
+        ("max_bytes", ctypes.c_int64),
+        ("max_pixels", ctypes.c_int64),
+        ("max_ratio", ctypes.c_int64),
+        ("max_memory", ctypes.c_int64),
+        ("max_scan_pixels", ctypes.c_int64),
     )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pytest
-
 from tests.cpp.conftest import GOLDEN, ROOT, run
 
 IMAGE = GOLDEN / "images" / "rgb.jpg"
@@ -14,13 +12,6 @@ IMAGE = GOLDEN / "images" / "rgb.jpg"
 
 def test_ctest(release: Path) -> None:
     assert "100% tests passed" in run("ctest", "--preset", "release")
-
-
-@pytest.fixture(scope="session")
-def installed(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    prefix = tmp_path_factory.mktemp("prefix")
-    run("cmake", "--install", release, "--prefix", prefix)
-    return prefix
 
 
 def test_the_installed_program_runs(installed: Path) -> None:

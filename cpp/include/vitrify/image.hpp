@@ -43,6 +43,11 @@ struct DecodeLimits {
   // bytes whatever its size; files below 4 KiB therefore count as 4 KiB, which lets solid ones of up to 34 megapixels
   // pass.
   std::int64_t max_ratio = 25'000;
+  // Bytes that decoding takes at its most, where that is far more than the pixels: estimated from the header. An
+  // animated WebP's canvas takes 14 bytes a pixel, a JPEG in several scans 9.
+  std::int64_t max_memory = 1 << 30;
+  // Pixels times scans of a JPEG in several, which is its time; an arithmetic-coded one counts eight times.
+  std::int64_t max_scan_pixels = std::int64_t{1} << 31;
 };
 
 struct DecodeOptions {

@@ -50,6 +50,12 @@ typedef struct vitrify_options {
   int32_t threads;
   int32_t streams;
   const char* self_test; /* "auto", once on this machine; "always", "never" */
+  /* What an encoded image may ask for: see DecodeLimits. */
+  int64_t max_bytes;
+  int64_t max_pixels;
+  int64_t max_ratio;
+  int64_t max_memory;
+  int64_t max_scan_pixels;
 } vitrify_options;
 
 typedef struct vitrify_score {

@@ -157,6 +157,17 @@ vitrify::SelfTest self_test_named(const std::string& name) {
   return name == "always" ? SelfTest::always : SelfTest::never;
 }
 
+vitrify::DecodeLimits limits_of(const vitrify_options& given) {
+  vitrify::DecodeLimits limits;
+  const auto set = [](std::int64_t& limit, std::int64_t value) { limit = value != 0 ? value : limit; };
+  set(limits.max_bytes, given.max_bytes);
+  set(limits.max_pixels, given.max_pixels);
+  set(limits.max_ratio, given.max_ratio);
+  set(limits.max_memory, given.max_memory);
+  set(limits.max_scan_pixels, given.max_scan_pixels);
+  return limits;
+}
+
 vitrify_status classify(const Classifier& classifier, const ImageSource& image, vitrify_score* scores, int32_t count) {
   const auto& labels = classifier.spec().labels;
   if (scores == nullptr || count < 1 || static_cast<std::size_t>(count) > labels.size()) {
@@ -185,9 +196,10 @@ vitrify_status vitrify_load(const char* path, const vitrify_options* options, vi
   if (path == nullptr) {
     return null_argument();
   }
-  // The first version ended before `self_test`.
+  // The first version ended before `self_test`, the second before the limits.
   const std::size_t size = options != nullptr ? options->struct_size : 0;
-  if (options != nullptr && size != sizeof(vitrify_options) && size != offsetof(vitrify_options, self_test)) {
+  if (options != nullptr && size != sizeof(vitrify_options) && size != offsetof(vitrify_options, self_test) &&
+      size != offsetof(vitrify_options, max_bytes)) {
     return failed(VITRIFY_BAD_ARGUMENT, "struct_size is not sizeof(vitrify_options)");
   }
   return guarded([&] {
@@ -202,6 +214,7 @@ vitrify_status vitrify_load(const char* path, const vitrify_options* options, vi
     chosen.threads = given.threads;
     chosen.streams = given.streams == 0 ? 1 : given.streams;
     chosen.self_test = self_test_named(text_or(given.self_test, "auto"));
+    chosen.decode.limits = limits_of(given);
     chosen.top_k = INT32_MAX;  // each call says how many it wants
     *out = Table::here().add(Classifier::load(path, chosen));
     return VITRIFY_OK;

@@ -124,8 +124,8 @@ void Classifier::classify_batch(const std::vector<ImageSource>& images, std::siz
   const auto inferred = Clock::now();
   std::size_t row = 0;
   for (std::size_t i = 0; i < batch.size(); ++i) {
-    if (failures[i]) {
-      answers[begin + i] = std::move(*failures[i]);
+    if (std::optional<ImageError>& failure = failures[i]) {
+      answers[begin + i] = *std::move(failure);
     } else {
       const float* scores = logits.data() + row++ * classes;
       classifier::require_finite(scores, mine.spec, name_of(batch[i], begin + i));

@@ -26,16 +26,20 @@ constexpr int kMostThreads = 4096;
 const ClassifierOptions& checked(const ClassifierOptions& options) {
   struct Bounds {
     const char* name;
-    int value;
-    int least;
-    int most;
+    std::int64_t value;
+    std::int64_t least;
+    std::int64_t most;
   };
+  const DecodeLimits& limits = options.decode.limits;
   for (const Bounds& one :
        {Bounds{"batch_size", options.batch_size, 1, INT_MAX}, Bounds{"top_k", options.top_k, 1, INT_MAX},
-        Bounds{"threads", options.threads, 0, kMostThreads}, Bounds{"streams", options.streams, 1, kMostThreads}}) {
+        Bounds{"threads", options.threads, 0, kMostThreads}, Bounds{"streams", options.streams, 1, kMostThreads},
+        Bounds{"max_bytes", limits.max_bytes, 1, INT64_MAX}, Bounds{"max_pixels", limits.max_pixels, 1, INT64_MAX},
+        Bounds{"max_ratio", limits.max_ratio, 1, INT64_MAX}, Bounds{"max_memory", limits.max_memory, 1, INT64_MAX},
+        Bounds{"max_scan_pixels", limits.max_scan_pixels, 1, INT64_MAX}}) {
     if (one.value < one.least || one.value > one.most) {
       throw OptionError(std::string(one.name) + " cannot be used", std::to_string(one.value),
-                        one.most == INT_MAX ? std::to_string(one.least) + " or more"
+                        one.most >= INT_MAX ? std::to_string(one.least) + " or more"
                                             : std::to_string(one.least) + " to " + std::to_string(one.most));
     }
   }

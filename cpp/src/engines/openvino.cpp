@@ -116,7 +116,7 @@ ov::Output<const ov::Node> port_of(const std::vector<ov::Output<const ov::Node>>
     const ov::PartialShape& shape = port.get_partial_shape();
     bool fits = port.get_names().count(name) == 1 && shape.rank() == static_cast<std::int64_t>(sizes.size() + 1);
     for (std::size_t i = 0; fits && i < sizes.size(); ++i) {
-      fits = shape[i + 1].compatible(sizes[i]);
+      fits = shape[static_cast<std::ptrdiff_t>(i) + 1].compatible(sizes[i]);
     }
     if (fits && std::find(types.begin(), types.end(), port.get_element_type()) != types.end()) {
       return port;

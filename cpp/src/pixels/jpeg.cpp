@@ -24,6 +24,9 @@ namespace vitrify::pixels {
 namespace {
 
 constexpr int kExifMarker = JPEG_APP0 + 1;
+constexpr std::uint8_t kScanMarker = 0xDA;
+constexpr std::int64_t kCoefficientBytes =
+    9;  // for each pixel of several scans: all coefficients in 16 bits, the pixels
 
 // Cropped decoding has no neighbours to interpolate chroma from at its edges: this many columns more on each side, a
 // full minimum coded unit at its largest, keep the wanted ones exact.
@@ -69,6 +72,7 @@ class JpegReader final : public Reader {
 
  private:
   void open();
+  void check_several_scans();
   void find_orientation();
   [[nodiscard]] bool ends_properly() const;
   void read_by_libjpeg(Range columns, Range rows, const RowSink& sink);
@@ -117,6 +121,10 @@ void JpegReader::open() {
     jpeg_read_header(&info_, TRUE);
   });
   check_dimensions(info_.image_width, info_.image_height, bytes_, limits_);
+  // A file whose first scan holds all components is decoded as it comes, unless it is progressive.
+  if (jpeg_has_multiple_scans(&info_) != 0) {
+    check_several_scans();
+  }
   const int components = info_.num_components;
   if (components != 1 && components != 3 && components != 4) {
     throw unsupported(Format::jpeg, std::to_string(components) + " components are neither grey, RGB nor CMYK");
@@ -124,6 +132,17 @@ void JpegReader::open() {
   info_.out_color_space = components == 4 ? JCS_CMYK : JCS_RGB;
   size_ = {static_cast<int>(info_.image_width), static_cast<int>(info_.image_height)};
   find_orientation();
+}
+
+void JpegReader::check_several_scans() {
+  check_memory("the JPEG in several scans", info_.image_width, info_.image_height, kCoefficientBytes, limits_);
+  // In coded data 0xFF is followed by 0 or a restart: outside of segments this is a scan's beginning.
+  std::int64_t scans = 0;
+  const std::uint8_t* const end = data_ + bytes_;
+  for (const std::uint8_t* at = data_; (at = std::find(at, end, 0xFF)) != end; ++at) {
+    scans += end - at > 1 && at[1] == kScanMarker ? 1 : 0;
+  }
+  check_scans(info_.image_width, info_.image_height, scans, info_.arith_code != 0, limits_);
 }
 
 void JpegReader::find_orientation() {

@@ -117,7 +117,7 @@ std::unique_ptr<BaselineJpeg> BaselineJpeg::make(const jpeg_decompress_struct& i
       if (number < 0 || number >= NUM_HUFF_TBLS) {
         return nullptr;
       }
-      const auto place = static_cast<std::size_t>(number + (is_dc ? 0 : NUM_HUFF_TBLS));
+      const auto place = static_cast<std::size_t>(number) + (is_dc ? 0 : NUM_HUFF_TBLS);
       if (!made[place] &&
           !make_table((is_dc ? info.dc_huff_tbl_ptrs : info.ac_huff_tbl_ptrs)[number], is_dc, jpeg->tables_[place])) {
         return nullptr;

@@ -107,6 +107,7 @@ Normalisation make_normalisation(float mean, float std, const Kernels& kernels) 
   std::array<float, 256> computed{};
   normalisation.computable = true;
   kernels.normalise(values.data(), values.size(), normalisation, computed.data());
+  // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): equal bits are what is asked for
   normalisation.computable = std::memcmp(computed.data(), normalisation.table.data(), sizeof computed) == 0;
   return normalisation;
 }

@@ -6,6 +6,8 @@
 namespace vitrify {
 namespace {
 
+constexpr std::int64_t kArithmeticTimes = 8;
+
 // 178,956,970 is easier to read than 178956970.
 std::string grouped(std::int64_t number) {
   std::string digits = std::to_string(number);
@@ -48,6 +50,30 @@ void check_dimensions(std::int64_t width, std::int64_t height, std::size_t bytes
                      size + " in " + grouped(static_cast<std::int64_t>(bytes)) + " bytes",
                      "at most " + grouped(limits.max_ratio) + " decoded bytes for each of the file's",
                      "store it less compressed, or raise DecodeLimits.max_ratio if the source is trusted");
+  }
+}
+
+void check_memory(const std::string& what, std::int64_t width, std::int64_t height, std::int64_t pixel_bytes,
+                  const DecodeLimits& limits) {
+  if (width * height > limits.max_memory / pixel_bytes) {
+    throw ImageError(what + " would take too much memory",
+                     std::to_string(width) + " x " + std::to_string(height) + " pixels, " +
+                         std::to_string(pixel_bytes) + " bytes each while it is decoded",
+                     "at most " + grouped(limits.max_memory) + " bytes",
+                     "make it smaller, or raise DecodeLimits.max_memory if the source is trusted");
+  }
+}
+
+void check_scans(std::int64_t width, std::int64_t height, std::int64_t scans, bool arithmetic,
+                 const DecodeLimits& limits) {
+  const std::int64_t times = arithmetic ? kArithmeticTimes : 1;
+  if (width * height > limits.max_scan_pixels / std::max<std::int64_t>(1, scans * times)) {
+    const std::string slow = ", arithmetic-coded: " + std::to_string(times) + " times as slow";
+    throw ImageError("the JPEG's scans would take too long",
+                     std::to_string(width) + " x " + std::to_string(height) + " pixels, " + std::to_string(scans) +
+                         " scans" + (arithmetic ? slow : ""),
+                     "at most " + grouped(limits.max_scan_pixels) + " pixels in all scans together",
+                     "save it as a baseline JPEG, or raise DecodeLimits.max_scan_pixels if the source is trusted");
   }
 }
 

@@ -49,18 +49,19 @@ struct Text {
   std::string value;
 };
 
-// Whether it is one of the two texts that matter.
-bool has_keyword(std::string_view chunk) {
+// Takes the keyword off a chunk, where it is one of the two that matter.
+std::optional<std::string_view> keyword_of(std::string_view& chunk) {
   const std::optional<std::string_view> keyword = field(chunk);
-  return keyword && (*keyword == "Raw profile type exif" || *keyword == "XML:com.adobe.xmp");
+  const bool matters = keyword == "Raw profile type exif" || keyword == "XML:com.adobe.xmp";
+  return matters ? keyword : std::nullopt;
 }
 
 // The text of a tEXt, zTXt or iTXt chunk with such a keyword.
 std::optional<Text> text_of(std::string_view type, std::string_view chunk) {
-  if (!has_keyword(chunk)) {
+  const std::optional<std::string_view> keyword = keyword_of(chunk);
+  if (!keyword) {
     return std::nullopt;
   }
-  const std::optional<std::string_view> keyword = field(chunk);
   bool compressed = type == "zTXt";
   if (type == "tEXt") {
     return Text{*keyword, std::string(chunk)};
@@ -135,7 +136,8 @@ Metadata png_metadata(const std::uint8_t* data, std::size_t size) {
       metadata.exif = chunk;
     } else if ((type == "tEXt" || type == "zTXt" || type == "iTXt") && texts < kMaxTexts) {
       const std::optional<Text> text = text_of(type, chunk);
-      texts += has_keyword(chunk) ? 1 : 0;
+      std::string_view unread = chunk;
+      texts += keyword_of(unread) ? 1 : 0;
       if (text && text->keyword == "XML:com.adobe.xmp") {
         metadata.xmp = text->value;
       } else if (text) {

@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::size_t kRiffHeader = 12;
 constexpr std::size_t kChunkHeader = 8;
+constexpr std::int64_t kAnimationBytes = 14;  // two canvases of RGBA, a frame, the pixels
 
 // EXIF and XMP, which only files with an extended header can have.
 Metadata metadata_of(std::string_view file) {
@@ -54,6 +55,9 @@ class WebpReader final : public Reader {
     check_dimensions(features.width, features.height, size, limits);
     size_ = {features.width, features.height};
     animated_ = features.has_animation != 0;
+    if (animated_) {
+      check_memory("the animated WebP", features.width, features.height, kAnimationBytes, limits);
+    }
     orientation_ = orientation_of(metadata_of(view_of(data, size)));
   }
 

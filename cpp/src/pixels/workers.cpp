@@ -51,7 +51,7 @@ std::size_t Workers::idle(std::size_t wanted) {
     while (threads_.size() < std::min(most_, promised + wanted)) {
       threads_.emplace_back([this] { run(); });
     }
-  } catch (const std::exception&) {
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
     // No more threads to be had: those that run, and the callers, do the work.
   }
   return threads_.size() > promised ? std::min(wanted, threads_.size() - promised) : 0;

@@ -37,6 +37,7 @@ ModelSpec spec_in_onnx(const std::string& path) {
     return parse_spec(found->second);
   }
   std::vector<std::string> keys;
+  keys.reserve(metadata.size());
   for (const auto& [key, value] : metadata) {
     keys.push_back(key);
   }

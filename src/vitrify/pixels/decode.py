@@ -46,7 +46,6 @@ def decode(data: bytes, *, limits: DecodeLimits = DEFAULT_LIMITS) -> npt.NDArray
         ImageError: No image, a truncated or damaged one, or one beyond the limits.
     """
     if _native.decodable_format(data):
-        limits.check_header(data)
         with native_errors():
             return _native.decode(data, native_limits(limits))
     return _decode_with_pillow(data, limits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 
 from vitrify import _native
 from vitrify.errors import ImageError, OptionError
@@ -13,21 +13,13 @@ from vitrify.errors import ImageError, OptionError
 PILLOW_BYTES = 22
 """For each pixel while Pillow decodes: measured with AVIF in 4:4:4; a TIFF of one deflated strip takes 18."""
 
-_ANIMATED, _ANIMATION_BYTES = 0x02, 14  # two canvases of RGBA, a frame, the pixels
-_COEFFICIENT_BYTES = 9  # all coefficients in 16 bits, the pixels
-_MARK, _SCAN = 0xFF, 0xDA
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_PROGRESSIVE, _ARITHMETIC = (0xC2, 0xCA), (0xC9, 0xCA)
-_ARITHMETIC_TIMES = 8
-_ALONE = (0x00, 0x01, *range(0xD0, 0xD9))
-
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeLimits:
     """Limits for images from sources that are not trusted; the defaults let every ordinary image through.
 
-    The native core checks the first three, in C++ too; this package the others. Whatever they say, no side may be
-    longer than a million pixels, and no progressive JPEG may have over 100 scans.
+    C++ has the same, with the same defaults. Whatever they say, no side may be longer than a million pixels, and no
+    progressive JPEG may have over 100 scans.
     """
 
     max_bytes: int = 256 * 2**20
@@ -72,38 +64,6 @@ class DecodeLimits:
         with native_errors():
             _native.check_bytes(encoded, native_limits(self))
 
-    def check_header(self, data: bytes) -> None:
-        """What the native core does not look at: the memory and the time that the kind of file costs.
-
-        Args:
-            data: The encoded image.
-
-        Raises:
-            ImageError: More than `max_memory` or `max_scan_pixels`.
-        """
-        if data[:2] == b"\xff\xd8":
-            self._check_jpeg(data)
-        elif data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X" and len(data) >= 30 and data[20] & _ANIMATED:
-            width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
-            self.check_memory("the animated WebP", width, height, _ANIMATION_BYTES)
-
-    def _check_jpeg(self, data: bytes) -> None:
-        frame = _jpeg_frame(data)
-        if frame is None or not frame.several_scans:
-            return
-        self.check_memory("the JPEG in several scans", frame.width, frame.height, _COEFFICIENT_BYTES)
-        # In coded data 0xFF is followed by 0 or a restart: outside of segments this is a scan's beginning.
-        scans = data.count(b"\xff\xda")
-        cost = frame.width * frame.height * scans * (_ARITHMETIC_TIMES if frame.arithmetic else 1)
-        if cost > self.max_scan_pixels:
-            raise ImageError(
-                "the JPEG's scans would take too long",
-                got=f"{frame.width} x {frame.height} pixels, {scans} scans"
-                + (f", arithmetic-coded: {_ARITHMETIC_TIMES} times as slow" if frame.arithmetic else ""),
-                expected=f"at most {self.max_scan_pixels} pixels in all scans together",
-                hint="save it as a baseline JPEG, or raise max_scan_pixels",
-            )
-
     def check_memory(self, what: str, width: int, height: int, pixel_bytes: int) -> None:
         """Refuses an image whose decoder would take more than `max_memory`.
 
@@ -116,13 +76,8 @@ class DecodeLimits:
         Raises:
             ImageError: It would.
         """
-        if width * height * pixel_bytes > self.max_memory:
-            raise ImageError(
-                f"{what} would take too much memory",
-                got=f"{width} x {height} pixels, {pixel_bytes} bytes each while it is decoded",
-                expected=f"at most {self.max_memory} bytes",
-                hint="make it smaller, or raise max_memory",
-            )
+        with native_errors():
+            _native.check_memory(what, width, height, pixel_bytes, native_limits(self))
 
     def check_dimensions(self, width: int, height: int, encoded: int) -> None:
         """The second check, of what the header says.
@@ -134,40 +89,10 @@ class DecodeLimits:
             _native.check_dimensions(width, height, encoded, native_limits(self))
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """What a JPEG's header says up to its first scan."""
-
-    width: int
-    height: int
-    arithmetic: bool
-    several_scans: bool
-
-
-def _jpeg_frame(data: bytes) -> _Frame | None:
-    """None where there is no frame, for the decoder to refuse."""
-    at, frame, components = 2, None, 0
-    while at + 10 <= len(data):
-        marker = data[at + 1]
-        if data[at] != _MARK:
-            at += 1  # libjpeg passes over what stands between segments
-        elif marker == _MARK or marker in _ALONE:
-            at += 1 if marker == _MARK else 2
-        elif marker == _SCAN:
-            # Whose first scan holds all components is decoded as it comes, unless it is progressive.
-            return frame and replace(frame, several_scans=frame.several_scans or data[at + 4] < components)
-        else:
-            if marker in _FRAMES:
-                height, width = (int.from_bytes(data[at + offset : at + offset + 2], "big") for offset in (5, 7))
-                frame, components = _Frame(width, height, marker in _ARITHMETIC, marker in _PROGRESSIVE), data[at + 9]
-            at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
-    return frame
-
-
 @functools.lru_cache(maxsize=16)
 def native_limits(limits: DecodeLimits) -> _native.DecodeLimits:
     """The same for the native core."""
-    return _native.DecodeLimits(limits.max_bytes, limits.max_pixels, limits.max_ratio)
+    return _native.DecodeLimits(**asdict(limits))
 
 
 @contextmanager

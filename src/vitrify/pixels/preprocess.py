@@ -112,10 +112,7 @@ def native_source(image: ImageSource, limits: DecodeLimits) -> bytes | npt.NDArr
     else:  # None, NaN: what columns of paths have holes of
         raise ImageError("no image", got=repr(image), expected=_KINDS)
     try:
-        if _native.decodable_format(data):
-            limits.check_header(data)
-            return data
-        return decode(data, limits=limits)
+        return data if _native.decodable_format(data) else decode(data, limits=limits)
     except ImageError as error:
         raise named(error, image) from error
 
