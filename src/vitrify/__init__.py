@@ -1,7 +1,7 @@
 """From a Vision Transformer checkpoint to a verified, fast, self-describing artifact.
 
 The functions are the commands, with their names, options and defaults: `train`, `export`, `quantize`, `build`,
-`verify`, `evaluate` and `bench`. `Classifier` answers images. What is said goes to the logger `vitrify`;
+`verify`, `sign`, `evaluate` and `bench`. `Classifier` answers images. What is said goes to the logger `vitrify`;
 `progress=True` draws the terminal's bars. Every error is a `VitrifyError`; the tree is in `vitrify.errors`.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vitrify.api import bench, build, evaluate, export, quantize, train, verify
+    from vitrify.api import bench, build, evaluate, export, quantize, sign, train, verify
     from vitrify.artifacts import read_spec
     from vitrify.classifier import Classifier, Failure, LabelScore, Prediction
     from vitrify.errors import GateError, VitrifyError
@@ -32,6 +32,7 @@ _HOMES = {
     "export": "vitrify.api",
     "quantize": "vitrify.api",
     "read_spec": "vitrify.artifacts",
+    "sign": "vitrify.api",
     "train": "vitrify.api",
     "verify": "vitrify.api",
 }
@@ -51,6 +52,7 @@ __all__ = [
     "export",
     "quantize",
     "read_spec",
+    "sign",
     "train",
     "verify",
 ]

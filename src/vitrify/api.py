@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from vitrify.workflows.build import BuildResult
     from vitrify.workflows.export import ExportResult
     from vitrify.workflows.quantize import QuantizeResult
+    from vitrify.workflows.sign import SignResult
     from vitrify.workflows.train import TrainResult
     from vitrify.workflows.verify import VerifyResult
 
@@ -547,6 +548,33 @@ def build(
 
 
 @_public
+def sign(artifact: StrPath, /, *, key: StrPath, progress: ShowProgress = False) -> SignResult:
+    """Writes a signature beside an artifact, by which whoever has the public key knows who made it.
+
+    Of an engine, the manifest is signed, which names the plan's bytes. The signature has minisign's form, so that
+    `minisign -V` checks it as well as `vitrify verify --signed-by`.
+
+    Args:
+        artifact: What to sign; it is held to its own digest first.
+        key: An Ed25519 private key in PEM, as `openssl genpkey -algorithm ed25519` makes it. VITRIFY_KEY_PASSWORD in
+            the environment is the password of an encrypted one.
+        progress: True draws bars in the terminal; or an object as in `vitrify.progress`.
+
+    Raises:
+        ArtifactError: The artifact cannot be used, or is not the file that was written.
+        OptionError: No such key.
+        MissingExtraError: cryptography is not installed.
+
+    Example:
+        >>> vitrify.sign("flowers.onnx", key="release.pem").public_key
+    """
+    from vitrify.workflows.sign import signature_from_artifact
+
+    del progress  # it takes a second for a file of gigabytes
+    return signature_from_artifact(artifact, key)
+
+
+@_public
 def verify(
     artifact: StrPath,
     /,
@@ -560,6 +588,7 @@ def verify(
     reference_runtime: str = "auto",
     tolerance: float | None = None,
     plot: StrPath | None = None,
+    signed_by: StrPath | None = None,
     progress: ShowProgress = False,
 ) -> VerifyResult | LayerReport:
     """Says whether an artifact, on this machine, still is the model that was exported.
@@ -579,6 +608,8 @@ def verify(
         tolerance: With layers, the largest relative error of a block; by default 1e-4 in fp32, 0.01 in fp16, 0.08 in
             bf16, 0.2 in int8, 0.25 in fp8.
         plot: With layers, draw the error of each block as a picture, PNG.
+        signed_by: A public key that has to have signed it, which is checked first: what `vitrify sign` prints, or a
+            file with it.
         progress: True draws bars in the terminal; or an object as in `vitrify.progress`.
 
     Returns:
@@ -586,6 +617,7 @@ def verify(
 
     Raises:
         GateError: It is not; `result` is what was measured.
+        SignatureError: It is not signed by that key; nothing of it was run.
         ArtifactError, SpecError: The artifact cannot be used.
 
     Example:
@@ -603,6 +635,11 @@ def verify(
     _require_picture(plot, "the picture of the drift")
     if max_images is not None and max_images < 1:
         raise OptionError("max_images is not positive", got=max_images, expected="1 or more")
+    if signed_by is not None:
+        from vitrify.workflows.sign import require_signed
+
+        signed = require_signed(artifact, signed_by).replace("\t", ", ")
+        _reports(progress).say(f"the signature holds: {signed}")
     chosen = _images(images, max_images or (LAYER_IMAGES if layers else None))
     if not layers:
         result = verify_and_record(

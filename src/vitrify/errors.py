@@ -22,6 +22,7 @@ VitrifyError                      a message with what, got, expected, hint
 │   └── DeviceError               no GPU, a driver that is too old, or not enough GPU memory
 ├── TrainingDivergedError         a loss that is not finite (exit code 1)
 └── GateError                     a comparison did not hold; nothing was written (exit code 1)
+    └── SignatureError            an artifact that is not signed by the key that was named (exit code 1)
 
 Exit codes: 0 done; 1 a gate did not hold; 2 the input or the options are wrong; 3 vitrify itself failed, by an
 exception that is none of these, whose traceback VITRIFY_TRACEBACK=1 in the environment shows; 130 Ctrl-C; 143 SIGTERM.
@@ -168,3 +169,7 @@ class GateError(VitrifyError):
     """A comparison did not hold; nothing was written."""
 
     exit_code = 1
+
+
+class SignatureError(GateError):
+    """An artifact without a signature, or with one that is of another key or of other bytes."""

@@ -40,6 +40,7 @@ COMMANDS = {
     "quantize": "quantize:quantize",
     "build": "build:build",
     "verify": "verify:verify",
+    "sign": "sign:sign",
     "eval": "evaluate:evaluate",
     "predict": "predict:predict",
     "bench": "bench:bench",

@@ -15,6 +15,7 @@ from vitrify.pixels import ImageSource
 from vitrify.progress import SILENT, Progress
 from vitrify.spec import Precision, Result, Verification
 from vitrify.verification import verify_artifact
+from vitrify.workflows.sign import SIGNATURE_SUFFIX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,8 @@ def _record(path: Path, manifest: Manifest, verification: Verification) -> str:
     """Puts a record into the manifest; says why where it did not, and nothing where that was to be expected."""
     if not all(check.passed for check in verification.checks):
         return ""
+    if manifest_path(path).with_name(manifest_path(path).name + SIGNATURE_SUFFIX).exists():
+        return "the manifest is signed: it keeps its own record"
     if manifest.verification is not None:
         kept, new = ({check.inputs for check in record.checks} for record in (manifest.verification, verification))
         if not kept <= new:
