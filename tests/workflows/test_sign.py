@@ -89,10 +89,7 @@ def test_what_is_no_signature(model: Path, signed: SignResult, tmp_path: Path) -
     unhashed = base64.b64encode(b"Ed" + parts[2:]).decode()
     for text, says in (
         (good.replace("file:model", "file:other"), "does not hold"),  # the comment is signed as well
-        (
-            "\n".join([lines[0], base64.b64encode(forged[:-1] + bytes([forged[-1] ^ 1])).decode(), *lines[2:]]),
-            "not hold",
-        ),
+        ("\n".join([lines[0], forged, *lines[2:]]), "does not hold"),
         ("\n".join([lines[0], unhashed, *lines[2:]]), "is no signature"),
         ("\n".join(lines[:3]), "is no signature"),
         ("", "is no signature"),
