@@ -205,7 +205,7 @@ std::string table_of(const BenchReport& report) {
 }
 
 std::string json_of(const BenchReport& report) {
-  Json record{{"engine", report.engine},
+  Json record{{"runtime", report.engine},
               {"version", report.version},
               {"precision", report.precision},
               {"kernels", report.kernels},

@@ -44,8 +44,8 @@ struct Arguments {
 
 std::string version_text() {
   std::string text = "vitrify-classify " VITRIFY_VERSION;
-  for (const std::string& engine : available_engines()) {
-    text += ", " + engine;
+  for (const std::string& runtime : available_runtimes()) {
+    text += ", " + runtime;
   }
   return text + ", pixels on " + kernels_in_use();
 }
@@ -60,10 +60,10 @@ void define(CLI::App& app, Arguments& arguments) {
       ->check(CLI::IsMember({"table", "jsonl"}))
       ->capture_default_str();
   app.add_flag("--json", arguments.json, "The same as --format jsonl");
-  app.add_option("--engine", options.engine, "auto, or an engine of this build")->capture_default_str();
+  app.add_option("--runtime", options.runtime, "auto, or a runtime of this build")->capture_default_str();
   app.add_option("--precision", arguments.precision,
                  "auto takes bf16 where the artifact's record says that it passed; fp32 forces exact, and runs an "
-                 "int8 artifact dequantised; fp16 and fp8 are the cuda engine's")
+                 "int8 artifact dequantised; fp16 and fp8 are the cuda runtime's")
       ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16", "fp8"}))
       ->capture_default_str();
   app.add_option("--batch-size", options.batch_size, "Images in one inference; with --bench 1 by default")
@@ -75,7 +75,7 @@ void define(CLI::App& app, Arguments& arguments) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--cache", options.cache_folder, "Folder for compiled networks, so that the next start is short");
-  app.add_option("--pixels", arguments.pixels, "Where images are resized: auto takes the engine's GPU")
+  app.add_option("--pixels", arguments.pixels, "Where images are resized: auto takes the runtime's GPU")
       ->check(CLI::IsMember({"auto", "cpu", "gpu"}))
       ->capture_default_str();
   app.add_option("--decode", arguments.decode,
@@ -90,7 +90,7 @@ void define(CLI::App& app, Arguments& arguments) {
   app.add_flag("--verify", arguments.verify, "Say whether this still is the model that was exported");
   app.add_option("--bench", arguments.bench, "Time this many batches of the images, stage by stage")
       ->check(CLI::PositiveNumber);
-  app.set_version_flag("--version", version_text(), "Show the version, the engines and the pixel kernels");
+  app.set_version_flag("--version", version_text(), "Show the version, the runtimes and the pixel kernels");
   app.footer(
       "Exit codes: 0 done, 1 the golden logits did not hold, 2 an image, the model or an option cannot be used.\n"
       "Example: vitrify-classify flowers.onnx photos/ --format jsonl > answers.jsonl");
@@ -184,7 +184,7 @@ int predict(const Classifier& classifier, const Arguments& arguments, const std:
 int verify(const Classifier& classifier, const Arguments& arguments) {
   const GoldenReport report = classifier.verify();
   if (arguments.json) {
-    std::cout << nlohmann::ordered_json{{"engine", classifier.engine().name()},
+    std::cout << nlohmann::ordered_json{{"runtime", classifier.engine().name()},
                                         {"version", classifier.engine().version()},
                                         {"precision", name_of(classifier.precision())},
                                         {"comparisons", report.comparisons},

@@ -155,8 +155,8 @@ void test_engines(const std::filesystem::path& folder) {
     }
     return false;
   };
-  CHECK(refused([](ClassifierOptions& options) { options.engine = "abacus"; }), "an unknown engine");
-  if (available_engines().empty()) {
+  CHECK(refused([](ClassifierOptions& options) { options.runtime = "abacus"; }), "an unknown runtime");
+  if (available_runtimes().empty()) {
     CHECK(refused([](ClassifierOptions& /*options*/) {}), "a build without an engine says so");
     return;
   }

@@ -206,7 +206,7 @@ int main(int count, char** arguments) {
   test_answers_that_are_no_numbers(folder, spec);
   test_moved_from(folder, spec);
   test_fork(folder, fixed(spec, spec.golden[0].logits));
-  for (const std::string& engine : available_engines()) {
+  for (const std::string& engine : available_runtimes()) {
     if (engine == "openvino") {
       test_processors(folder, work);
       test_self_test(folder, work);

@@ -23,7 +23,7 @@ class Options(ctypes.Structure):
 
     _fields_ = (
         ("struct_size", ctypes.c_size_t),
-        ("engine", ctypes.c_char_p),
+        ("runtime", ctypes.c_char_p),
         ("precision", ctypes.c_char_p),
         ("cache_folder", ctypes.c_char_p),
         ("threads", ctypes.c_int32),

@@ -82,7 +82,7 @@ def test_specs_that_cannot_be_used(library: Library, tmp_path: Path, old: bytes,
 def test_options(library: Library) -> None:
     path = GOLDEN / "tiny.onnx"
     for options, says in (
-        ({"engine": b"abacus"}, "openvino"),
+        ({"runtime": b"abacus"}, "openvino"),
         ({"precision": b"fp64"}, "fp64"),
         ({"precision": b"int8"}, "fp32 or bf16"),
         ({"threads": -1}, "threads"),

@@ -140,7 +140,7 @@ def test_bench(program: Path) -> None:
         ([TINY], "no image was named"),
         ([], "MODEL is required"),
         (["gone.onnx", IMAGE], "no such file: gone.onnx"),
-        ([TINY, IMAGE, "--engine", "abacus"], "no engine is called 'abacus'"),
+        ([TINY, IMAGE, "--runtime", "abacus"], "no runtime is called 'abacus'"),
         ([TINY, IMAGE, "--precision", "fp8"], "fp8"),
         ([TINY, IMAGE, "-k", "0"], "top_k"),
         ([TINY, IMAGE, "--batch-size", "0"], "batch_size"),

@@ -30,7 +30,7 @@ enum class PixelsOn : std::uint8_t { automatic, cpu, gpu };
 enum class SelfTest : std::uint8_t { automatic, always, never };
 
 struct ClassifierOptions {
-  std::string engine = "auto";
+  std::string runtime = "auto";  // see open_engine
   // Unset, bf16 where the artifact's record says that it passed its gate on real images and the processor has it, else
   // fp32. Setting it forces it: fp32 runs an int8 artifact dequantised, which is as exact as its weights, and slower.
   std::optional<Precision> precision;

@@ -102,16 +102,16 @@ class VITRIFY_API Engine {
   [[nodiscard]] virtual std::string device() const { return {}; }
 };
 
-// The engines of this build.
-[[nodiscard]] VITRIFY_API std::vector<std::string> available_engines();
+// The runtimes of this build: the libraries that run artifacts.
+[[nodiscard]] VITRIFY_API std::vector<std::string> available_runtimes();
 
-// The engine that runs such a file: `name` itself, or the first that does where it is "auto". Throws OptionError.
-[[nodiscard]] VITRIFY_API std::string engine_for(const std::string& path, const std::string& name = "auto");
+// The runtime for such a file: `name` itself, or the first that does where it is "auto". Throws OptionError.
+[[nodiscard]] VITRIFY_API std::string runtime_for(const std::string& path, const std::string& name = "auto");
 
-// Whether the engine computes in this precision natively on this machine; false for an engine that is not in the build.
-[[nodiscard]] VITRIFY_API bool has_native(const std::string& engine, Precision precision);
+// Whether a runtime computes in this precision natively on this machine; false for one that is not in the build.
+[[nodiscard]] VITRIFY_API bool has_native(const std::string& runtime, Precision precision);
 
-// Opens an artifact. `name` is one of available_engines(), or "auto" for the one that runs such a file. Throws
+// Opens an artifact. `name` is one of available_runtimes(), or "auto" for the one that runs such a file. Throws
 // OptionError for a name or an option that does not fit, ArtifactError where graph and spec disagree, ProcessorError
 // where 8-bit products would saturate on this processor, RuntimeFailureError where the engine refuses the network.
 [[nodiscard]] VITRIFY_API std::unique_ptr<Engine> open_engine(const std::string& path, const ModelSpec& spec,

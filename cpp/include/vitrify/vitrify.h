@@ -44,7 +44,7 @@ typedef struct vitrify_classifier vitrify_classifier;
  * tells it how many there are: set it to sizeof(vitrify_options). */
 typedef struct vitrify_options {
   size_t struct_size;
-  const char* engine;    /* "auto", "openvino" */
+  const char* runtime;   /* "auto", "openvino" */
   const char* precision; /* "auto", "bf16", "fp32", which runs an int8 artifact dequantised */
   const char* cache_folder;
   int32_t threads;

@@ -208,7 +208,7 @@ vitrify_status vitrify_load(const char* path, const vitrify_options* options, vi
       std::memcpy(&given, options, size);
     }
     vitrify::ClassifierOptions chosen;
-    chosen.engine = text_or(given.engine, "auto");
+    chosen.runtime = text_or(given.runtime, "auto");
     chosen.precision = precision_named(text_or(given.precision, "auto"));
     chosen.cache_folder = text_or(given.cache_folder, "");
     chosen.threads = given.threads;

@@ -50,9 +50,9 @@ std::size_t thread_count(int threads) {
   return static_cast<std::size_t>(threads > 0 ? threads : machine::available_threads());
 }
 
-Precision automatic_precision(const ModelSpec& spec, const std::string& engine) {
-  return spec.allows(engine, Precision::bf16) && has_native(engine, Precision::bf16) ? Precision::bf16
-                                                                                     : Precision::fp32;
+Precision automatic_precision(const ModelSpec& spec, const std::string& runtime) {
+  return spec.allows(runtime, Precision::bf16) && has_native(runtime, Precision::bf16) ? Precision::bf16
+                                                                                       : Precision::fp32;
 }
 
 }  // namespace
@@ -91,7 +91,7 @@ Classifier Classifier::load(const std::string& path, const ClassifierOptions& op
   static_cast<void>(checked(options));
   const std::string mark = classifier::mark_of(path);  // before anything is read of it
   ModelSpec spec = read_spec(path);
-  const std::string name = engine_for(path, options.engine);
+  const std::string name = runtime_for(path, options.runtime);
   ClassifierOptions chosen = options;
   if (!chosen.precision) {
     chosen.precision = automatic_precision(spec, name);

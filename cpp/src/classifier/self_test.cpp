@@ -59,7 +59,7 @@ std::string shown(double value) {
           (computation.gpu.empty() ? "" : ", with " + computation.gpu),
       got, shown(worst.expected),
       "if the file is damaged, copy or export it again; if not, this library computes it wrongly here: take another "
-      "precision, engine or version of it");
+      "precision, runtime or version of it");
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ const engines::Row& row_for(const std::string& path, const std::string& name) {
     const bool runs = std::find(row.suffixes.begin(), row.suffixes.end(), suffix) != row.suffixes.end();
     if (name == row.name && !runs) {
       throw OptionError(name + " cannot run " + path, {}, joined(row.suffixes, " or "),
-                        "leave the engine out, or name an artifact of that kind");
+                        "leave the runtime out, or name an artifact of that kind");
     }
     if (runs && (name == row.name || name == "auto")) {
       return row;
@@ -39,12 +39,12 @@ const engines::Row& row_for(const std::string& path, const std::string& name) {
   }
   if (name == "auto") {
     const bool plan = suffix == ".engine" || suffix == ".plan";
-    throw OptionError("this build has no engine that runs " + path, {}, {},
+    throw OptionError("no runtime of this build runs " + path, {}, {},
                       std::string("build vitrify where CMake finds ") + (plan ? "TensorRT and CUDA" : "OpenVINO"));
   }
-  std::vector<std::string> expected = available_engines();
+  std::vector<std::string> expected = available_runtimes();
   expected.insert(expected.begin(), "auto");
-  throw OptionError("no engine is called '" + name + "'", {}, joined(expected));
+  throw OptionError("no runtime is called '" + name + "'", {}, joined(expected));
 }
 
 }  // namespace
@@ -54,7 +54,7 @@ void Engine::infer_images(const std::vector<StoredImage>& /*images*/, const Deco
   throw RuntimeFailureError(name() + " does not prepare images");
 }
 
-std::vector<std::string> available_engines() {
+std::vector<std::string> available_runtimes() {
   std::vector<std::string> names;
   for (const engines::Row& row : rows()) {
     names.emplace_back(row.name);
@@ -62,11 +62,11 @@ std::vector<std::string> available_engines() {
   return names;
 }
 
-std::string engine_for(const std::string& path, const std::string& name) { return row_for(path, name).name; }
+std::string runtime_for(const std::string& path, const std::string& name) { return row_for(path, name).name; }
 
-bool has_native(const std::string& engine, Precision precision) {
+bool has_native(const std::string& runtime, Precision precision) {
   return std::any_of(rows().begin(), rows().end(),
-                     [&](const engines::Row& row) { return engine == row.name && row.has_native(precision); });
+                     [&](const engines::Row& row) { return runtime == row.name && row.has_native(precision); });
 }
 
 std::unique_ptr<Engine> open_engine(const std::string& path, const ModelSpec& spec, const EngineOptions& options,
