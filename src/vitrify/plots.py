@@ -17,30 +17,9 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 except ModuleNotFoundError as error:
     raise MissingExtraError("drawing needs matplotlib", extra="train", package=error.name) from error
-
-__all__ = [
-    "BLUE",
-    "COLOURS",
-    "GREEN",
-    "GREY",
-    "ORANGE",
-    "RED",
-    "Axes",
-    "Figure",
-    "FuncFormatter",
-    "LogLocator",
-    "MaxNLocator",
-    "NullFormatter",
-    "PercentFormatter",
-    "confusion_matrix",
-    "empty_figure",
-    "name_ticks",
-    "save",
-    "tidy",
-]
 
 BLUE, ORANGE, GREEN, PURPLE, RED, GREY = "#1f6feb", "#d9730d", "#1a7f37", "#8250df", "#cf222e", "#57606a"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY, "#bf3989", "#0a7ea4")

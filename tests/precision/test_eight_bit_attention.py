@@ -11,7 +11,7 @@ import pytest
 
 from tests.precision.digits import SPEC, Digits, accuracy, export
 from vitrify.graphs import element_types, linear_layers
-from vitrify.graphs.rewrites import SplitQkv
+from vitrify.graphs.rewrites.split_qkv import SplitQkv
 from vitrify.pixels import preprocess
 from vitrify.precision import Recipe, Rewriter
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrify.graphs.rewrites import FP8, INT8
+from vitrify.graphs.rewrites.qdq import FP8, INT8
 from vitrify.precision.observing import Calibrator, choose_range
 
 BINS = 2048

@@ -13,7 +13,8 @@ from onnx import numpy_helper
 
 from tests.precision.digits import SPEC, Digits, accuracy, export
 from vitrify.graphs import linear_layers
-from vitrify.graphs.rewrites import FP8, INT8, QuantizedType, with_float_weights
+from vitrify.graphs.rewrites.float_weights import with_float_weights
+from vitrify.graphs.rewrites.qdq import FP8, INT8, QuantizedType
 from vitrify.pixels import preprocess
 from vitrify.precision import Recipe, Rewriter
 from vitrify.precision.rounding import weight_scales

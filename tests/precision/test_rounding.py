@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.graphs.test_saturation import exact, maddubs
 from tests.precision.digits import SPEC, Digits
 from vitrify.graphs import saturating_pairs, saturating_products
-from vitrify.graphs.rewrites import INT8
+from vitrify.graphs.rewrites.qdq import INT8
 from vitrify.pixels import preprocess
 from vitrify.precision import Recipe, Rewriter
 from vitrify.precision.rounding import round_weights, weight_scales, widened_scales

@@ -13,7 +13,7 @@ import pytest
 from tests.precision import planted
 from tests.precision.digits import SPEC, Digits, export
 from vitrify.graphs import linear_layers
-from vitrify.graphs.rewrites import INT8
+from vitrify.graphs.rewrites.qdq import INT8
 from vitrify.pixels import preprocess
 from vitrify.precision.observing import observe_channels, observe_histograms, observe_magnitudes
 from vitrify.precision.smoothing import smooth, smoothing_scales

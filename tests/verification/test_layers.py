@@ -18,7 +18,7 @@ from vitrify.checkpoints import save_checkpoint
 from vitrify.conversion import export_with_dynamo, export_with_torchscript, simplify
 from vitrify.errors import OptionError
 from vitrify.graphs import embed_spec
-from vitrify.graphs.rewrites import probed_model
+from vitrify.graphs.rewrites.probes import probed_model
 from vitrify.spec import golden_recipe_batch, read_spec
 from vitrify.verification import compare_layers
 

@@ -13,7 +13,7 @@ from tests.verification.changed import rewritten
 from vitrify.checkpoints import save_checkpoint
 from vitrify.errors import ArtifactError, OptionError
 from vitrify.graphs import embed_spec
-from vitrify.graphs.rewrites import probed_model
+from vitrify.graphs.rewrites.probes import probed_model
 from vitrify.verification import compare_layers
 
 
@@ -76,7 +76,7 @@ def test_probes_that_change_the_logits_are_told(artifact: Path, monkeypatch: pyt
                 weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) + 1, weight.name))
         return probed, probes
 
-    monkeypatch.setattr("vitrify.graphs.probed_model", otherwise)
+    monkeypatch.setattr("vitrify.graphs.rewrites.probes.probed_model", otherwise)
     report = compare_layers(artifact)
     assert report.passed  # both sides are changed alike
     assert len(report.notes) == 2

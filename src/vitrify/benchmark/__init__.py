@@ -17,8 +17,7 @@ from vitrify.benchmark.report import (
 )
 from vitrify.benchmark.running import BenchConfig, bench
 from vitrify.benchmark.schema import report_schema
-from vitrify.benchmark.summing import roofline_of, timing_of
-from vitrify.benchmark.verdicts import sentence, verdict_of
+from vitrify.benchmark.verdicts import roofline_of, sentence, timing_of, verdict_of
 
 __all__ = [
     "BENCH_FORMAT",

@@ -81,12 +81,12 @@ def _throughput(axes: Axes, report: BenchReport, style: dict[str, tuple[str, str
     axes.set_xlabel("latency of a batch, ms (median; bars: quartiles)")
     axes.set_ylabel("images a second")
     axes.set_title("latency against throughput; numbers are batch sizes")
-    from vitrify import plots
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(plots.LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(plots.FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(plots.NullFormatter())
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(0.12)
 
 

@@ -19,8 +19,7 @@ from vitrify.benchmark.loading import measure_load
 from vitrify.benchmark.machine import this_machine
 from vitrify.benchmark.report import BENCH_FORMAT, BenchReport, Row, Stages, Verdict, arithmetic_of
 from vitrify.benchmark.stages import STAGE_IMAGES, time_stages, wrongly_prepared
-from vitrify.benchmark.summing import roofline_of, timing_of
-from vitrify.benchmark.verdicts import sentence, verdict_of
+from vitrify.benchmark.verdicts import roofline_of, sentence, timing_of, verdict_of
 from vitrify.classifier import pick_evenly
 from vitrify.cuda import gpu_or_none
 from vitrify.errors import ArtifactError, ImageError, OptionError, VitrifyError

@@ -10,7 +10,8 @@ import onnxslim
 from vitrify.conversion.exporters import OPSET
 from vitrify.errors import ArtifactError
 from vitrify.graphs import drop_unread
-from vitrify.graphs.rewrites import ClassToken, KnownSizes
+from vitrify.graphs.rewrites.class_token import ClassToken
+from vitrify.graphs.rewrites.known_sizes import KnownSizes
 from vitrify.spec import ModelSpec
 
 _LAYER_NORMALIZATION_OPSET = 17

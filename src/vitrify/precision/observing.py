@@ -16,7 +16,7 @@ from onnx import helper
 
 from vitrify.errors import ArtifactError
 from vitrify.graphs import FloatArray, copy_of, element_types
-from vitrify.graphs.rewrites import QuantizedType
+from vitrify.graphs.rewrites.qdq import QuantizedType
 
 Calibrator = Literal["mse", "max"]
 """How the range of an activation that 8 bits cover is chosen: of least squared error, or whole."""

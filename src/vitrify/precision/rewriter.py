@@ -12,19 +12,10 @@ from onnx import version_converter
 from vitrify.artifacts import EnginePrecision
 from vitrify.errors import OptionError
 from vitrify.graphs import copy_of, is_block, linear_layers, opset_of, part_of
-from vitrify.graphs.rewrites import (
-    BF16,
-    FP8,
-    FP16,
-    INT8,
-    Casts,
-    HalfType,
-    QuantizedLayers,
-    QuantizedType,
-    Rounded,
-    SplitQkv,
-    with_float_weights,
-)
+from vitrify.graphs.rewrites.casts import BF16, FP16, Casts, HalfType
+from vitrify.graphs.rewrites.float_weights import with_float_weights
+from vitrify.graphs.rewrites.qdq import FP8, INT8, QuantizedLayers, QuantizedType, Rounded
+from vitrify.graphs.rewrites.split_qkv import SplitQkv
 from vitrify.precision.observing import (
     Batches,
     Calibrator,

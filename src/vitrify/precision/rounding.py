@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 
 from vitrify.graphs import PAIR_LIMIT, FloatArray, GraphIndex, LinearLayer, matrix
-from vitrify.graphs.rewrites import INT8, QuantizedType, Rounded, storable_scales
+from vitrify.graphs.rewrites.qdq import INT8, QuantizedType, Rounded, storable_scales
 from vitrify.progress import SILENT, Progress
 
 LARGEST = 127

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 
 from vitrify.graphs import LOGGER, FloatArray, GraphIndex, LinearLayer, matrix
-from vitrify.graphs.rewrites import Division, QuantizedType, Shared, Smoothing
+from vitrify.graphs.rewrites.qdq import QuantizedType
+from vitrify.graphs.rewrites.smoothing import Division, Shared, Smoothing
 from vitrify.precision.observing import Observed
 from vitrify.precision.rounding import weight_scales
 

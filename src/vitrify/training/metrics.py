@@ -54,7 +54,7 @@ def csv_of(rows: Sequence[EpochRow]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassScore:
+class ClassRow:
     """How one class fares.
 
     Attributes:
@@ -104,14 +104,14 @@ class Scores:
     confusion: Confusion
 
 
-def class_scores(confusion: Confusion, labels: Sequence[str]) -> list[ClassScore]:
+def class_scores(confusion: Confusion, labels: Sequence[str]) -> list[ClassRow]:
     """Precision and recall of every class, in the order of the labels."""
     right = confusion.diagonal().astype(float)
     predicted, true = confusion.sum(axis=0), confusion.sum(axis=1)
     precision = np.divide(right, predicted, out=np.full(len(labels), np.nan), where=predicted > 0)
     recall = np.divide(right, true, out=np.full(len(labels), np.nan), where=true > 0)
     return [
-        ClassScore(label=label, count=int(true[i]), precision=float(precision[i]), recall=float(recall[i]))
+        ClassRow(label=label, count=int(true[i]), precision=float(precision[i]), recall=float(recall[i]))
         for i, label in enumerate(labels)
     ]
 

@@ -100,6 +100,8 @@ def curves_picture(path: Path, rows: Sequence[EpochRow], best: EpochRow, title: 
         best: Is marked.
         title: Above the panels.
     """
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
     figure = plots.empty_figure(12.5, 4.2)
     loss, accuracy, rate = figure.subplots(1, 3, width_ratios=[5, 5, 3])
     epochs = [row.epoch for row in rows]
@@ -116,7 +118,7 @@ def curves_picture(path: Path, rows: Sequence[EpochRow], best: EpochRow, title: 
     star: dict[str, Any] = {"linestyle": "", "marker": "*", "markersize": 13, "zorder": 5}
     accuracy.plot([best.epoch], [best.val_top1], color=plots.GREEN, label=label, **star)
     accuracy.set_title("validation accuracy")
-    accuracy.yaxis.set_major_formatter(plots.PercentFormatter(1.0))
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
     rate.plot(epochs, [row.lr for row in rows], color=plots.GREY, **style)
     rate.set_title("learning rate")
     rate.set_ylim(bottom=0)
@@ -125,7 +127,7 @@ def curves_picture(path: Path, rows: Sequence[EpochRow], best: EpochRow, title: 
     for panel in (loss, accuracy, rate):
         panel.set_xlabel("epoch")
         panel.set_xlim(1 - margin, len(rows) + margin)
-        panel.xaxis.set_major_locator(plots.MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     plots.tidy(loss, accuracy, rate)
     loss.legend(frameon=False)
     accuracy.legend(frameon=False, loc="lower right")

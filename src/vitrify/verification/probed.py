@@ -115,7 +115,7 @@ def _outputs(target: Path, parts: dict[str, str]) -> list[str]:
 def _write_probed(source: Path, target: Path) -> dict[str, str]:
     import onnx
 
-    from vitrify.graphs.rewrites import probed_model
+    from vitrify.graphs.rewrites.probes import probed_model
 
     model, parts = probed_model(onnx.load_from_string(Artifact.open(source).content))
     if not parts:

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from tests.graphs.rewrites.text import numbers, operators, parsed, run
 from vitrify.graphs import element_types
-from vitrify.graphs.rewrites import BF16, FP16, Casts
+from vitrify.graphs.rewrites.casts import BF16, FP16, Casts
 
 TEXT = """
     block (float[B, 4] x) => (float[B, 4] y)

@@ -14,7 +14,7 @@ from tests.conftest import MODEL_KWARGS, tiny_model, tiny_spec
 from tests.small import ARCHITECTURE
 from vitrify.conversion import EXPORTERS, simplify
 from vitrify.graphs import copy_of
-from vitrify.graphs.rewrites import ClassToken
+from vitrify.graphs.rewrites.class_token import ClassToken
 
 TOKENS, WIDTH = 5, 4
 HEADER = '<ir_version: 8, opset_import: ["" : 18]>'

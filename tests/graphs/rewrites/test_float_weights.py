@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tests.graphs.rewrites.text import numbers, operators, parsed, run
-from vitrify.graphs.rewrites import with_float_weights
+from vitrify.graphs.rewrites.float_weights import with_float_weights
 
 WEIGHTS = {
     "w": np.random.default_rng(0).integers(-127, 128, (4, 3)).astype(np.int8),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.graphs.rewrites.text import numbers, operators, parsed, run
-from vitrify.graphs.rewrites import KnownSizes
+from vitrify.graphs.rewrites.known_sizes import KnownSizes
 
 TEXT = """
     g (float[1, 2] x, int64[1] batch) => (float[B, 2] y)

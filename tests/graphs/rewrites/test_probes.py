@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tests.graphs.rewrites.text import numbers, operators, parsed, run
-from vitrify.graphs.rewrites import probed_model
+from vitrify.graphs.rewrites.probes import probed_model
 
 MODULES = {"p": "patch_embed", "a": "blocks.0", "h": "blocks.1", "i": "ids", "y": "head"}
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from vitrify.graphs import linear_layers
-from vitrify.graphs.rewrites import FP8, INT8, QuantizedLayers, QuantizedType
+from vitrify.graphs.rewrites.qdq import FP8, INT8, QuantizedLayers, QuantizedType
 from vitrify.precision.rounding import rounded_weights
 
 

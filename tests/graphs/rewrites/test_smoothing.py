@@ -10,7 +10,7 @@ import pytest
 
 from tests.graphs.rewrites.text import numbers, operators, parsed, run
 from vitrify.graphs import linear_layers
-from vitrify.graphs.rewrites import Smoothing
+from vitrify.graphs.rewrites.smoothing import Smoothing
 
 VECTORS = {"gain": numbers(4, seed=1), "shift": numbers(4, seed=2)}
 WEIGHTS = VECTORS | {"w": numbers(4, 3, seed=3), "v": numbers(4, 3, seed=4)}

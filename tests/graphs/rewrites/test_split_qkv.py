@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.graphs.rewrites.text import numbers, operators, parsed, run
-from vitrify.graphs.rewrites import SplitQkv
+from vitrify.graphs.rewrites.split_qkv import SplitQkv
 
 GRAPH = """
     attention (float[B, 5, 4] x) => (float[B, 2, 5, 2] q, float[B, 2, 5, 2] k, float[B, 2, 5, 2] v)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import onnx
 from onnx import TensorProto, helper
@@ -25,60 +24,50 @@ def probed_model(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str
         A copy, and a part's name to the name of its output, in the network's order. A part whose tensor is no floating
         point number has none. Nothing but the outputs and casts to float32 is added.
     """
-    probed = _with_types(model)
-    return probed, {probe.part: probe.output for probe in Probes(probed).apply()}
+    probes = Probes(_with_types(model))
+    probes.apply()
+    return probes.proto, probes.outputs
 
 
-@dataclass(kw_only=True)
-class Probe:
-    """What leaves a part.
+class Probes(Rewrite[tuple[str, str]]):
+    """Gives out what leaves each part: a place is a part's name and its tensor.
 
     Attributes:
-        part: Its name.
-        tensor: The tensor.
-        type: Its type, where that is known.
-        output: The output that gives it out.
+        outputs: The output of each part, once the graph is rewritten.
     """
 
-    part: str
-    tensor: str
-    type: onnx.TypeProto.Tensor | None
-    output: str
-
-
-class Probes(Rewrite[Probe]):
-    """Gives out what leaves each part."""
-
-    def pattern(self) -> Iterator[Probe]:
-        """The parts, in the network's order."""
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        super().__init__(proto)
         values = (*self.graph.value_info, *self.graph.output, *self.graph.input)
-        types = {value.name: value.type.tensor_type for value in values}
-        given_out = {value.name for value in self.graph.output}
-        for part, name in _part_tensors(self.graph).items():
-            kind = types.get(name)
-            as_it_is = name in given_out or (kind is not None and kind.elem_type == TensorProto.FLOAT)
-            yield Probe(part=part, tensor=name, type=kind, output=name if as_it_is else f"vitrify.part/{part}")
+        self._types = {value.name: value.type.tensor_type for value in values}
+        self.outputs: dict[str, str] = {}
 
-    def check(self, place: Probe) -> str:
+    def pattern(self) -> Iterable[tuple[str, str]]:
+        """The parts, in the network's order."""
+        return _part_tensors(self.graph).items()
+
+    def check(self, place: tuple[str, str]) -> str:
         """Only numbers with a fraction can be compared."""
-        if place.type is None or place.type.elem_type in (TensorProto.UNDEFINED, *_FLOATS):
-            return ""
-        return f"{place.part} gives out {TensorProto.DataType.Name(place.type.elem_type)} numbers, {place.tensor}"
+        part, tensor = place
+        kind = self._types[tensor].elem_type if tensor in self._types else TensorProto.UNDEFINED
+        known = kind in (TensorProto.UNDEFINED, *_FLOATS)
+        return "" if known else f"{part} gives out {TensorProto.DataType.Name(kind)} numbers, {tensor}"
 
-    def rewrite(self, places: Sequence[Probe]) -> None:
+    def rewrite(self, places: Sequence[tuple[str, str]]) -> None:
         """Outputs, and casts where the type is another one."""
         given_out = {value.name for value in self.graph.output}
-        for place in places:
-            if place.tensor in given_out:
-                continue
-            probe = place.output
-            if probe != place.tensor:
-                cast = helper.make_node("Cast", [place.tensor], [probe], to=TensorProto.FLOAT, name=f"{probe}/Cast")
-                self.graph.node.append(cast)
-            output = helper.make_tensor_value_info(probe, TensorProto.FLOAT, None)
-            if place.type is not None and place.type.HasField("shape"):
-                output.type.tensor_type.shape.CopyFrom(place.type.shape)
-            self.graph.output.append(output)
+        for part, tensor in places:
+            kind, probe = self._types.get(tensor), tensor
+            if tensor not in given_out:
+                if kind is None or kind.elem_type != TensorProto.FLOAT:
+                    probe = f"vitrify.part/{part}"
+                    cast = helper.make_node("Cast", [tensor], [probe], to=TensorProto.FLOAT, name=f"{probe}/Cast")
+                    self.graph.node.append(cast)
+                output = helper.make_tensor_value_info(probe, TensorProto.FLOAT, None)
+                if kind is not None and kind.HasField("shape"):
+                    output.type.tensor_type.shape.CopyFrom(kind.shape)
+                self.graph.output.append(output)
+            self.outputs[part] = probe
 
 
 def _with_types(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -22,24 +22,18 @@ _APART, _FIRST = (2, 0, 3, 1, 4), 0
 
 @dataclass(kw_only=True)
 class Joined:
-    """A product whose result is given another shape, a bias perhaps before; the check finds out the rest.
-
-    Attributes:
-        product: The MatMul.
-        add: Of the bias; None without one.
-        reshape: What reads the result.
-        bias: The name of the bias, empty without one.
-        shape: Of a tensor of one letter: batch, tokens, heads, width.
-        results: Queries, keys and values, each without the axis of three.
-        nodes: All that three products take the place of.
-    """
+    """A product whose result, biased or not, is given another shape; the check adds what it finds after it."""
 
     product: onnx.NodeProto
     add: onnx.NodeProto | None
     reshape: onnx.NodeProto
     bias: str = ""
     shape: tuple[int, ...] = ()
+    """Of each of the three: batch, tokens, heads, width."""
+
     results: dict[int, str] = field(default_factory=dict)
+    """Queries, keys and values."""
+
     nodes: list[onnx.NodeProto] = field(default_factory=list)
 
     @property
