@@ -24,8 +24,11 @@ sys.path.insert(0, str(ROOT))  # for the tests' own small models
 from PIL import Image  # noqa: E402
 
 from vitrify import _native  # noqa: E402
-from vitrify.artifacts import Artifact  # noqa: E402
-from vitrify.engines.manifest import manifest_path, read_manifest  # noqa: E402
+from vitrify.artifacts import (  # noqa: E402
+    Artifact,
+    manifest_path,
+    read_manifest,
+)
 from vitrify.errors import VitrifyError  # noqa: E402
 from vitrify.pixels import DecodeLimits, decode  # noqa: E402
 from vitrify.spec import ModelSpec  # noqa: E402
