@@ -23,7 +23,7 @@ struct Classifier::State {
   ClassifierOptions options;
   Precision precision;
   bool dequantized = false;
-  std::string path;  // empty where the engine was given
+  std::string path;     // empty where the engine was given
   const pid_t process;  // whose threads these are
   bool pixels_on_gpu = false;
   pixels::Workers workers;  // prepare images
