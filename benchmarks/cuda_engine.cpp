@@ -13,6 +13,7 @@
 
 #include "engines/cuda/network.hpp"
 #include "engines/cuda/scales.hpp"
+#include "machine/cache.hpp"
 #include "vitrify/spec.hpp"
 
 namespace {
@@ -78,7 +79,7 @@ int run(int count, char** arguments) {
     write_scales(path, magnitudes);
   }
   const Weights weights(vit, magnitudes);
-  Network network(weights);
+  Network network(weights, Tunings(machine::cache_folder() / "cublaslt"));
   check(cudaDeviceSynchronize(), "weights");
   const double opened = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   int largest = 0;

@@ -15,6 +15,7 @@
 #include "engines.hpp"
 #include "image_stage.hpp"
 #include "launch.hpp"
+#include "machine/cache.hpp"
 #include "pool.hpp"
 #include "spec/onnx_form.hpp"
 #include "vit_kernels.hpp"
@@ -37,6 +38,13 @@ void require_gpu() {
                           std::to_string(properties.minor),
                       "8.0 or newer");
   }
+}
+
+// What is tuned is a few kilobytes: without a folder of its own it lies in the user's cache, as verdicts do.
+Tunings tunings_of(const EngineOptions& options) {
+  const std::filesystem::path folder =
+      options.cache_folder.empty() ? machine::cache_folder() : std::filesystem::path(options.cache_folder);
+  return folder.empty() ? Tunings() : Tunings(folder / "cublaslt");
 }
 
 Vit checked(Vit vit, const std::string& path) {
@@ -72,7 +80,7 @@ class CudaEngine final : public Engine {
       weights_ = std::make_unique<Weights>(vit, magnitudes);
     }
     for (int i = 0; i < options.streams; ++i) {
-      auto worker = std::make_unique<Worker>(*weights_);
+      auto worker = std::make_unique<Worker>(*weights_, tunings_of(options));
       version_ = worker->network.products().version();
       workers_.add(std::move(worker));
       for (int stage = 0; stage < 2; ++stage) {  // one to be filled while the other one is inferred
@@ -129,8 +137,8 @@ class CudaEngine final : public Engine {
 
  private:
   struct Worker {
-    explicit Worker(const Weights& weights)
-        : network(weights), done(create_event(cudaEventBlockingSync | cudaEventDisableTiming)) {}
+    Worker(const Weights& weights, Tunings tunings)
+        : network(weights, std::move(tunings)), done(create_event(cudaEventBlockingSync | cudaEventDisableTiming)) {}
 
     void reserve(std::size_t count, std::size_t item, std::size_t classes) {
       if (count > room) {

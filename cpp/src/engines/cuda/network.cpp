@@ -15,7 +15,8 @@ void start(cudaError_t status) { check(status, "CUDA does not start a kernel"); 
 
 }  // namespace
 
-Network::Network(const Weights& weights) : weights_(&weights), stream_(create_stream()) {}
+Network::Network(const Weights& weights, Tunings tunings)
+    : weights_(&weights), tunings_(std::move(tunings)), stream_(create_stream()) {}
 
 void Network::reserve(int count) {
   if (count <= room_) {
@@ -54,7 +55,7 @@ void Network::reserve(int count) {
 void Network::run(int count, bool half) {
   auto found = recorded_.find({count, half});
   if (found == recorded_.end()) {
-    found = recorded_.emplace(Key{count, half}, best(count, half)).first;
+    found = recorded_.emplace(Key{count, half}, tuned(count, half)).first;
   }
   check(cudaGraphLaunch(found->second.graph.get(), stream_.get()), "CUDA does not launch a graph");
 }
@@ -64,12 +65,61 @@ int Network::piece_of(int count, bool half) const {
   return found == recorded_.end() ? 0 : found->second.piece;
 }
 
+// Everything that the fastest choice depends on. The products' own shapes are in the file, and compared there.
+std::string Network::key(int count, bool half) const {
+  const Vit& vit = weights_->vit;
+  std::string text = "format=1\n" + products_.machine();
+  const auto line = [&](const char* name, int value) { text += name + ('=' + std::to_string(value)) + '\n'; };
+  line("batch", count);
+  line("half", half ? 1 : 0);
+  line("e4m3", weights_->e4m3 ? 1 : 0);
+  line("height", vit.image_height);
+  line("width", vit.image_width);
+  line("patch", vit.patch);
+  line("prefix", vit.prefix);
+  line("tokens", vit.tokens);
+  line("channels", vit.width);
+  line("heads", vit.heads);
+  line("head", vit.head);
+  line("hidden", vit.hidden);
+  line("blocks", static_cast<int>(vit.blocks.size()));
+  line("mean", vit.mean ? 1 : 0);
+  line("norm_before_mean", vit.norm_before_mean ? 1 : 0);
+  line("classes", vit.classes);
+  return text;
+}
+
+Network::Recorded Network::tuned(int count, bool half) {
+  const std::string key = this->key(count, half);
+  if (const auto kept = tunings_.read(key); kept && kept->piece <= count) {
+    std::vector<ProductShape> shapes;
+    for (const auto& [shape, algorithm] : kept->products) {
+      products_.restore(shape, algorithm);
+      shapes.push_back(shape);
+    }
+    const std::size_t before = products_.timings();
+    work(count, half, kept->piece);
+    check(cudaStreamSynchronize(stream_.get()), "the GPU failed on a batch of " + std::to_string(count));
+    if (products_.timings() == before) {
+      return record(count, half, kept->piece);
+    }
+    products_.forget(shapes);  // cuBLASLt refuses one of them: none is trusted
+  }
+  Recorded fastest = best(count, half);
+  Tuning tuning;
+  tuning.piece = fastest.piece;
+  for (const ProductShape& shape : fastest.shapes) {
+    tuning.products.emplace_back(shape, products_.algorithm(shape));
+  }
+  tunings_.keep(key, tuning);
+  return fastest;
+}
+
 // A large batch may be faster in pieces, whose rows stay in the GPU's cache between kernels; and what is the fastest
 // product alone, its weights in the cache and the GPU cool, need not be so here.
 Network::Recorded Network::best(int count, bool half) {
   Recorded fastest;
   float least = 0;
-  std::vector<ProductShape> shapes;
   for (int parts = 1; parts == 1 || count / parts >= kWholeBatches; parts *= 2) {
     const int piece = (count + parts - 1) / parts;
     work(count, half, piece);  // times the products that are new
@@ -78,10 +128,9 @@ Network::Recorded Network::best(int count, bool half) {
     if (parts == 1 || milliseconds < least * kWorthIt) {
       least = milliseconds;
       fastest = std::move(one);
-      shapes = products_.started();
     }
   }
-  for (const ProductShape& shape : shapes) {
+  for (const ProductShape& shape : std::vector(fastest.shapes)) {
     std::size_t chosen = products_.choice(shape);
     for (std::size_t choice = 0; choice < products_.choices(shape); ++choice) {
       if (choice == chosen) {
@@ -104,7 +153,8 @@ Network::Recorded Network::best(int count, bool half) {
 
 Network::Recorded Network::record(int count, bool half, int piece) {
   products_.forget_started();
-  return {recorded(stream_.get(), [&] { work(count, half, piece); }), piece};
+  ExecutableGraph graph = recorded(stream_.get(), [&] { work(count, half, piece); });
+  return {std::move(graph), piece, products_.started()};
 }
 
 // Milliseconds of a launch, the better of two.

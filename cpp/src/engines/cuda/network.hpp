@@ -11,6 +11,7 @@
 
 #include "../cuda_memory.hpp"
 #include "products.hpp"
+#include "tunings.hpp"
 #include "vit.hpp"
 
 namespace vitrify::engines {
@@ -76,10 +77,11 @@ class Weights {
 // Runs batches on one stream. Not for several threads at once.
 class Network {
  public:
-  explicit Network(const Weights& weights);
+  explicit Network(const Weights& weights, Tunings tunings = {});
 
   // Runs `count` images, whose tensors lie in `pixels()` in float32, or in float16 where `half` is set, and leaves
-  // their logits in `logits()`. The first batch of a size is timed and recorded, the next are one launch.
+  // their logits in `logits()`. The first batch of a size is tuned, unless the tunings have it, and recorded; the next
+  // are one launch.
   void run(int count, bool half);
   // Room for `count` images; what was in it is lost.
   void reserve(int count);
@@ -99,10 +101,13 @@ class Network {
   struct Recorded {
     ExecutableGraph graph;
     int piece = 0;
+    std::vector<ProductShape> shapes;  // of its products
   };
   using Key = std::pair<int, bool>;
 
+  Recorded tuned(int count, bool half);
   Recorded best(int count, bool half);
+  [[nodiscard]] std::string key(int count, bool half) const;
   Recorded record(int count, bool half, int piece);
   float time(const Recorded& one);
   void work(int count, bool half, int piece);
@@ -115,6 +120,7 @@ class Network {
   void look(const void* values, std::int64_t count);
 
   const Weights* weights_;
+  Tunings tunings_;
   Products products_;
   Stream stream_;
   int room_ = 0;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <cstring>
 
 namespace vitrify::engines {
 namespace {
@@ -56,6 +57,7 @@ struct Products::Library {
     find(version, "cublasLtGetVersion");
     find(matmul, "cublasLtMatmul");
     find(heuristic, "cublasLtMatmulAlgoGetHeuristic");
+    find(check_algorithm, "cublasLtMatmulAlgoCheck");
     find(desc_create, "cublasLtMatmulDescCreate");
     find(desc_destroy, "cublasLtMatmulDescDestroy");
     find(desc_set, "cublasLtMatmulDescSetAttribute");
@@ -84,6 +86,7 @@ struct Products::Library {
   decltype(&cublasLtGetVersion) version = nullptr;
   decltype(&cublasLtMatmul) matmul = nullptr;
   decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic = nullptr;
+  decltype(&cublasLtMatmulAlgoCheck) check_algorithm = nullptr;
   decltype(&cublasLtMatmulDescCreate) desc_create = nullptr;
   decltype(&cublasLtMatmulDescDestroy) desc_destroy = nullptr;
   decltype(&cublasLtMatmulDescSetAttribute) desc_set = nullptr;
@@ -155,6 +158,14 @@ class Products::Call {
     return count;
   }
 
+  // Whether cuBLASLt runs this product by such an algorithm, within our workspace.
+  [[nodiscard]] bool fits(const cublasLtMatmulAlgo_t& algorithm) const {
+    cublasLtMatmulHeuristicResult_t result{};
+    return library_->check_algorithm(handle_, operation_, layouts_[0], layouts_[1], layouts_[2], layouts_[3],
+                                     &algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
+           result.state == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= kWorkspace;
+  }
+
   cublasStatus_t start(const ProductOperands& operands, void* d, const cublasLtMatmulAlgo_t& algorithm,
                        cudaStream_t stream) const {
     const float one = 1;
@@ -205,6 +216,39 @@ std::string Products::version() const {
   return std::to_string(number / 10000) + "." + std::to_string(number / 100 % 100) + "." + std::to_string(number % 100);
 }
 
+std::string Products::machine() const {
+  int device = 0;
+  int driver = 0;
+  cudaDeviceProp gpu{};
+  check(cudaGetDevice(&device), "there is no GPU");
+  check(cudaGetDeviceProperties(&gpu, device), "the GPU does not say what it is");
+  check(cudaDriverGetVersion(&driver), "there is no driver");
+  return "cublaslt=" + std::to_string(library_->version()) + "\ngpu=" + gpu.name +
+         "\ncompute_capability=" + std::to_string(gpu.major) + '.' + std::to_string(gpu.minor) +
+         "\nmultiprocessors=" + std::to_string(gpu.multiProcessorCount) + "\ndriver=" + std::to_string(driver) +
+         "\nworkspace=" + std::to_string(kWorkspace) + '\n';
+}
+
+Algorithm Products::algorithm(const ProductShape& shape) const {
+  const Chosen& chosen = chosen_.at(shape);
+  Algorithm bytes;
+  static_assert(sizeof(bytes) == sizeof(cublasLtMatmulAlgo_t));
+  std::memcpy(bytes.data(), &chosen.found[chosen.used].algorithm, sizeof(bytes));
+  return bytes;
+}
+
+void Products::restore(const ProductShape& shape, const Algorithm& algorithm) {
+  Timed one{};
+  std::memcpy(&one.algorithm, algorithm.data(), sizeof(one.algorithm));
+  chosen_.emplace(shape, Chosen{{one}, 0, true});
+}
+
+void Products::forget(const std::vector<ProductShape>& shapes) {
+  for (const ProductShape& shape : shapes) {
+    chosen_.erase(shape);
+  }
+}
+
 float Products::microseconds(const ProductShape& shape) const {
   const auto found = chosen_.find(shape);
   return found == chosen_.end() ? 0 : found->second.found[found->second.used].microseconds;
@@ -213,8 +257,19 @@ float Products::microseconds(const ProductShape& shape) const {
 void Products::run(const ProductShape& shape, const ProductOperands& operands, cudaStream_t stream) {
   Call call(*library_, handle_, workspace_.get(), shape, operands);
   auto found = chosen_.find(shape);
+  if (found != chosen_.end() && found->second.restored) {
+    found->second.restored = false;
+    const cublasLtMatmulAlgo_t& algorithm = found->second.found.front().algorithm;
+    if (call.fits(algorithm) && call.start(operands, operands.d, algorithm, stream) == CUBLAS_STATUS_SUCCESS) {
+      started_.insert(shape);
+      return;
+    }
+    chosen_.erase(found);
+    found = chosen_.end();
+  }
   if (found == chosen_.end()) {
     check(cudaStreamSynchronize(stream), "the GPU failed before a product");
+    ++timings_;
     found = chosen_.emplace(shape, timed(call, shape, operands)).first;
   }
   started_.insert(shape);

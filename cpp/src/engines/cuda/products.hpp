@@ -6,44 +6,17 @@
 #include <cublasLt.h>
 #include <cuda_runtime.h>
 
-#include <cstdint>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "../cuda_memory.hpp"
+#include "product_shape.hpp"
+#include "tunings.hpp"
 
 namespace vitrify::engines {
-
-enum class Number : std::uint8_t { float32, float16, e4m3 };
-enum class Epilogue : std::uint8_t { none, bias, gelu_bias };
-
-// d[i] = epilogue(x[i] weight^T + bias) + c[i], for images i; rows of x, c and d may be apart, and images too.
-struct ProductShape {
-  int rows = 0;
-  int outputs = 0;
-  int inputs = 0;
-  Number operands = Number::float16;
-  Number result = Number::float16;
-  Epilogue epilogue = Epilogue::none;
-  bool adds = false;  // c
-  std::int64_t x_row = 0;
-  std::int64_t c_row = 0;
-  std::int64_t d_row = 0;
-  int images = 1;
-  std::int64_t x_image = 0;
-  std::int64_t c_image = 0;  // 0: the same for all
-  std::int64_t d_image = 0;
-
-  [[nodiscard]] auto key() const {
-    return std::tie(rows, outputs, inputs, operands, result, epilogue, adds, x_row, c_row, d_row, images, x_image,
-                    c_image, d_image);
-  }
-  bool operator<(const ProductShape& other) const { return key() < other.key(); }
-};
 
 // On the GPU. The scales of e4m3 operands are what they are multiplied with to be what they mean; the result's is what
 // it is multiplied with before it is rounded.
@@ -74,12 +47,22 @@ class Products {
   [[nodiscard]] std::size_t choices(const ProductShape& shape) const { return chosen_.at(shape).found.size(); }
   [[nodiscard]] std::size_t choice(const ProductShape& shape) const { return chosen_.at(shape).used; }
   void choose(const ProductShape& shape, std::size_t choice) { chosen_.at(shape).used = choice; }
+  // What is used for a shape, to be kept; and from there, for a shape that no product had yet: cuBLASLt checks it
+  // before its first use, and where it has anything against it, the shape is timed as a new one is.
+  [[nodiscard]] Algorithm algorithm(const ProductShape& shape) const;
+  void restore(const ProductShape& shape, const Algorithm& algorithm);
+  // Makes shapes new again.
+  void forget(const std::vector<ProductShape>& shapes);
+  // How many shapes were timed so far.
+  [[nodiscard]] std::size_t timings() const { return timings_; }
   // The shapes since they were forgotten.
   [[nodiscard]] std::vector<ProductShape> started() const { return {started_.begin(), started_.end()}; }
   void forget_started() { started_.clear(); }
 
   // Such as "13.1.1".
   [[nodiscard]] std::string version() const;
+  // What algorithms are for: library, GPU and driver, a line each.
+  [[nodiscard]] std::string machine() const;
   // Microseconds of the best algorithm, alone and repeated; 0 for a shape that was not timed.
   [[nodiscard]] float microseconds(const ProductShape& shape) const;
 
@@ -92,6 +75,7 @@ class Products {
   struct Chosen {
     std::vector<Timed> found;  // the fastest first
     std::size_t used = 0;
+    bool restored = false;  // and not started yet
   };
 
   class Call;
@@ -104,6 +88,7 @@ class Products {
   std::size_t spare_bytes_ = 0;
   std::map<ProductShape, Chosen> chosen_;
   std::set<ProductShape> started_;
+  std::size_t timings_ = 0;
 };
 
 }  // namespace vitrify::engines
