@@ -91,12 +91,12 @@ ov::Core& core() {
 }
 
 ov::CompiledModel compiled(const std::string& path, const EngineOptions& options) {
-  spec::require_known_form(path);  // OpenVINO trusts what it parses
+  const std::string content = spec::known_content(path);  // OpenVINO trusts what it parses
   const ov::AnyMap properties = properties_of(path, options);
   if (!options.dequantize) {
-    return core().compile_model(path, "CPU", properties);
+    return core().compile_model(content, ov::Tensor(), "CPU", properties);
   }
-  const std::shared_ptr<ov::Model> model = core().read_model(path);
+  const std::shared_ptr<ov::Model> model = core().read_model(content, ov::Tensor());
   ov::pass::ConstantFolding().run_on_model(model);  // 8-bit weights, their scales and zero points to floats
   return core().compile_model(model, "CPU", properties);
 }

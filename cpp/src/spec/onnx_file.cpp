@@ -45,14 +45,28 @@ class Mapped {
   std::size_t size_ = 0;
 };
 
+void require_known(const std::string& path, const std::uint8_t* data, std::size_t size) {
+  if (const auto fault = onnx_fault(data, size)) {
+    throw ArtifactError(path + " is no ONNX file that vitrify runs", fault->got, fault->expected,
+                        "export the checkpoint again with vitrify export; a file of somebody else may do harm");
+  }
+}
+
 }  // namespace
 
 void require_known_form(const std::string& path) {
   const Mapped file(path);
-  if (const auto fault = onnx_fault(file.begin(), file.size())) {
-    throw ArtifactError(path + " is no ONNX file that vitrify runs", fault->got, fault->expected,
-                        "export the checkpoint again with vitrify export; a file of somebody else may do harm");
+  require_known(path, file.begin(), file.size());
+}
+
+std::string known_content(const std::string& path) {
+  std::string content;
+  {
+    const Mapped file(path);
+    content.assign(file.begin(), file.end());  // a copy: what is mapped changes with the file
   }
+  require_known(path, reinterpret_cast<const std::uint8_t*>(content.data()), content.size());
+  return content;
 }
 
 void require_sealed(const std::string& path, const std::string& sha256) {

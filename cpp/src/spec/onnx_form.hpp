@@ -30,6 +30,9 @@ struct OnnxFault {
 // Throws ArtifactError for a file that holds anything else, or that cannot be read.
 void require_known_form(const std::string& path);
 
+// The bytes of such a file: what trusts them is given these, not a path under which other ones may lie by then.
+[[nodiscard]] std::string known_content(const std::string& path);
+
 // Throws ArtifactError for a file whose bytes are not those that it was written with: the SHA-256 of all of them, with
 // the digest's own 64 digits as zeros. An empty digest holds it to nothing.
 void require_sealed(const std::string& path, const std::string& sha256);
