@@ -162,7 +162,7 @@ class OnnxRuntimeCuda(Torch):
         import onnxruntime
         import torch
 
-        from vitrify.spec import read_spec
+        from vitrify.artifacts import read_spec
 
         onnxruntime.preload_dlls()  # PyTorch's CUDA and cuDNN
         provider = ("CUDAExecutionProvider", {"use_tf32": "0"})

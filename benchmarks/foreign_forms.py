@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from vitrify.artifacts import read_spec
 from vitrify.files import atomic_path
-from vitrify.spec import read_spec
 
 PARTS = {
     "norm1": "layernorm_before",

@@ -56,9 +56,9 @@ def plain_export(path: Path) -> Path:
     import onnx
     import onnxslim
 
+    from vitrify.artifacts import read_spec
     from vitrify.checkpoints import load_checkpoint
     from vitrify.conversion import EXPORTERS, OPSET
-    from vitrify.spec import read_spec
 
     made = path.with_suffix(".plain.onnx")
     if not made.exists():

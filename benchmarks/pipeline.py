@@ -136,10 +136,10 @@ def int8_artifact(path: Path) -> Path:
     import onnx
     from sklearn.datasets import load_sample_images
 
+    from vitrify.artifacts import read_spec
     from vitrify.graphs import write_artifact
     from vitrify.pixels import preprocess
     from vitrify.precision import Recipe, Rewriter
-    from vitrify.spec import read_spec
 
     made = path.with_suffix(".int8.onnx")
     if not made.exists():

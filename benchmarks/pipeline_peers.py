@@ -20,7 +20,7 @@ from foreign_forms import ggml_file
 from harness import ROOT, cores
 from worker_process import Worker
 
-from vitrify.spec import read_spec
+from vitrify.artifacts import read_spec
 
 Array = npt.NDArray[np.float64]
 

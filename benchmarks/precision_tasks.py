@@ -12,9 +12,9 @@ from models import artifact
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from vitrify.artifacts import read_spec
 from vitrify.classifier import expand_sources, pick_evenly
 from vitrify.pixels import preprocess
-from vitrify.spec import read_spec
 from vitrify.workflows.quantize import labelled_images
 
 ROOT = Path(__file__).parent.parent

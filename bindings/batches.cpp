@@ -17,18 +17,11 @@
 #include "preprocess.hpp"
 #include "reader.hpp"
 #include "shares.hpp"
-#include "workers.hpp"
 
 namespace vitrify::python {
 namespace {
 
 using namespace nb::literals;
-
-struct Threads {
-  explicit Threads(std::size_t threads) : count(threads), workers(threads) {}
-  std::size_t count;
-  pixels::Workers workers;
-};
 
 // An image whose header was read and whose limits were checked, with what keeps its bytes alive.
 struct StoredImage {
@@ -58,7 +51,7 @@ void decode(StoredImage& image, const cuda::Window& window, Threads& threads, st
   const pixels::Range rows{window.row, window.row + window.size.height};
   const pixels::SinkFrom copy_from = pixels::copy_to(memory, columns, rows.begin);
   if (image.reader) {
-    pixels::read_shared(*image.reader, columns, rows, copy_from, threads.workers, most);
+    pixels::read_shared(*image.reader, columns, rows, copy_from, *threads.workers, most);
     return;
   }
   const pixels::RowSink copy = copy_from(rows.begin);
@@ -90,7 +83,7 @@ nb::list open_all(Threads& threads, nb::list sources, const Preprocess& spec, co
     images[i].owner = nb::borrow(sources[i]);
     images[i].source = source_of(images[i].owner);
   }
-  const auto errors = each(threads.workers, images.size(), [&](std::size_t i) { open(images[i], spec, limits); });
+  const auto errors = each(*threads.workers, images.size(), [&](std::size_t i) { open(images[i], spec, limits); });
   nb::list opened;
   for (std::size_t i = 0; i < images.size(); ++i) {
     if (errors[i]) {
@@ -125,7 +118,7 @@ std::vector<std::optional<Failure>> decode_all(Threads& threads, nb::list images
     }
   }
   std::uint8_t* data = memory.data();
-  const auto errors = each(threads.workers, opened.size(), [&](std::size_t i) {
+  const auto errors = each(*threads.workers, opened.size(), [&](std::size_t i) {
     decode(*opened[i], windows[i], threads, pixels::part_of(threads.count, opened.size(), i), data + windows[i].at);
   });
   std::vector<std::optional<Failure>> failures(errors.size());

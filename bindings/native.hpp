@@ -8,9 +8,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <string>
 
+#include <unistd.h>
+
 #include "vitrify/image.hpp"
+#include "workers.hpp"
 
 namespace vitrify::python {
 
@@ -34,6 +38,22 @@ Source source_of(nb::handle object);
 // What an image failed with: problem, got, expected, hint.
 using Failure = std::array<std::string, 4>;
 Failure failure_of(const std::exception_ptr& error);
+
+// A classifier's, for all of its batches.
+struct Threads {
+  explicit Threads(std::size_t threads) : count(threads), workers(std::make_unique<pixels::Workers>(threads)) {}
+  ~Threads() {
+    if (process != getpid()) {
+      static_cast<void>(workers.release());  // a fork's copy: it has no threads that could be waited for
+    }
+  }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+  std::size_t count;
+  std::unique_ptr<pixels::Workers> workers;
+  pid_t process = getpid();
+};
 
 // batches.cpp: images that are decoded for a GPU to prepare.
 void define_batches(nb::module_& module);

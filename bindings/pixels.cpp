@@ -7,7 +7,6 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
 #include <exception>
 #include <new>
 #include <optional>
@@ -19,7 +18,6 @@
 #include "machine/threads.hpp"
 #include "reader.hpp"
 #include "spec/onnx_form.hpp"
-#include "workers.hpp"
 #include "vitrify/image.hpp"
 
 namespace nb = nanobind;
@@ -72,12 +70,12 @@ Failure failure_of(const std::exception_ptr& error) {
 
 namespace {
 
-// Prepares the images on `threads` threads, several of them for an image where there are fewer images. Without the GIL.
+// Prepares the images on the threads, several of them for an image where there are fewer images. Without the GIL.
 // Gives one failure an image, none where it went well.
 std::vector<std::optional<Failure>> preprocess(nb::list images, const vitrify::Preprocess& spec,
                                                const vitrify::DecodeOptions& options,
                                                nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu> out,
-                                               int threads) {
+                                               Threads& threads) {
   std::vector<Source> sources;
   sources.reserve(images.size());
   for (nb::handle image : images) {
@@ -90,15 +88,13 @@ std::vector<std::optional<Failure>> preprocess(nb::list images, const vitrify::P
     throw nb::value_error("the output has another size than the batch");
   }
   nb::gil_scoped_release unlocked;
-  const auto most = static_cast<std::size_t>(std::max(threads, 1));
-  vitrify::pixels::Workers workers(most);
-  workers.each(sources.size(), [&](std::size_t i) {
+  threads.workers->each(sources.size(), [&](std::size_t i) {
     const Source& source = sources[i];
     try {
       if (source.encoded) {
         const auto reader = vitrify::pixels::open(source.data, source.bytes, options.limits);
-        vitrify::pixels::preprocess(*reader, spec, options.fast, workers,
-                                    vitrify::pixels::part_of(most, sources.size(), i), memory + i * stride);
+        vitrify::pixels::preprocess(*reader, spec, options.fast, *threads.workers,
+                                    vitrify::pixels::part_of(threads.count, sources.size(), i), memory + i * stride);
       } else {
         vitrify::preprocess_rgb(source.data, source.size, spec, memory + i * stride);
       }
@@ -233,13 +229,13 @@ NB_MODULE(_native, module) {
   module.def(
       "preprocess",
       [](nb::list images, const vitrify::Preprocess& spec, const vitrify::DecodeLimits& limits, bool fast,
-         nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu> out, int threads) {
+         nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu> out, Threads& threads) {
         vitrify::DecodeOptions options;
         options.limits = limits;
         options.fast = fast;
         return preprocess(std::move(images), spec, options, std::move(out), threads);
       },
-      "images"_a, "spec"_a, "limits"_a, "fast"_a, "out"_a, "threads"_a);
+      "images"_a, "spec"_a, "limits"_a, "fast"_a, "out"_a, "workers"_a);
 
   define_batches(module);
 

@@ -51,7 +51,7 @@ def test_a_command_and_its_function_have_the_same_options_and_defaults(name: str
 def test_predict_has_the_classifiers_options_and_defaults() -> None:
     of_class, of_command = defaults(vitrify.Classifier), defaults(command("predict"))
     shared = of_class.keys() & of_command.keys()
-    assert shared == of_class.keys() - {"path", "like"}
+    assert shared == of_class.keys() - {"path", "options", "like"}
     assert {name: of_class[name] for name in shared} == {name: of_command[name] for name in shared}
     assert {"runtime", "precision", "batch_size", "threads", "self_test"} <= shared & defaults(vitrify.evaluate).keys()
     for name in shared & defaults(vitrify.evaluate).keys():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vitrify.api import bench, build, evaluate, export, quantize, sign, train, verify
     from vitrify.artifacts import read_spec
-    from vitrify.classifier import Classifier, Failure, LabelScore, Prediction
+    from vitrify.classifier import Classifier, ClassifierOptions, Failure, LabelScore, Prediction
     from vitrify.errors import GateError, VitrifyError
     from vitrify.spec import ModelSpec
 
@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Classifier": "vitrify.classifier",
+    "ClassifierOptions": "vitrify.classifier",
     "Failure": "vitrify.classifier",
     "GateError": "vitrify.errors",
     "LabelScore": "vitrify.classifier",
@@ -39,6 +40,7 @@ _HOMES = {
 
 __all__ = [
     "Classifier",
+    "ClassifierOptions",
     "Failure",
     "GateError",
     "LabelScore",

@@ -53,7 +53,7 @@ def preprocess(
     limits: DecodeLimits,
     fast: bool,
     out: npt.NDArray[np.float32],
-    threads: int,
+    workers: Workers,
 ) -> list[tuple[str, str, str, str] | None]: ...
 
 class StoredImage:

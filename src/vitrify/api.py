@@ -20,8 +20,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
+from vitrify.classifier.options import ClassifierOptions
 from vitrify.errors import GateError, MissingExtraError, OptionError, StorageError, VitrifyError
 from vitrify.progress import SILENT, Progress
+from vitrify.signatures import with_options
 from vitrify.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -172,27 +174,8 @@ def _train(data: StrPath, /, *, output: StrPath, progress: ShowProgress = False,
     return checkpoint_from_images(Path(data), Path(output), config, progress=_reports(progress))
 
 
-def _with_options(function: Callable[P, R], config: type) -> Callable[P, R]:
-    """Gives a function that takes `**options` the signature and the description of the class that holds them."""
-    shown = inspect.signature(function)
-    fields = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in inspect.signature(config).parameters.values()
-    ]
-    for number, field in enumerate(fields):
-        if not isinstance(field.default, (str, int, float, type(None))):  # a factory's stand-in
-            fields[number] = field.replace(default={})
-    first = [p for p in shown.parameters.values() if p.name != "progress" and p.kind is not p.VAR_KEYWORD]
-    signature = shown.replace(parameters=[*first, *fields, shown.parameters["progress"]])
-    attributes = inspect.cleandoc(config.__doc__ or "").partition("Attributes:\n")[2]
-    text = inspect.cleandoc(function.__doc__ or "").replace("    **options: OPTIONS\n", f"{attributes.rstrip()}\n")
-    vars(function).update(__signature__=signature)
-    function.__doc__ = text
-    function.__name__ = function.__qualname__ = function.__name__.lstrip("_")
-    return function
-
-
-train = _public(_with_options(_train, TrainConfig))
+_train.__name__ = _train.__qualname__ = "train"
+train = _public(with_options(TrainConfig)(_train))
 
 
 @_public
@@ -684,20 +667,17 @@ def verify(
 
 
 @_public
+@with_options(ClassifierOptions, without=("like", "top_k"))
 def evaluate(
     artifact: StrPath,
     data: StrPath,
     /,
     *,
     reference: StrPath | None = None,
-    runtime: str = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
-    batch_size: int = 8,
-    threads: int | None = None,
-    self_test: Literal["auto", "always", "never"] = "auto",
     confusion: StrPath | None = None,
     min_top1: float | None = None,
     progress: ShowProgress = False,
+    **options: Any,
 ) -> Evaluation:
     """Measures accuracy on a labelled folder, with a confidence interval and the answers that flipped.
 
@@ -707,13 +687,9 @@ def evaluate(
         artifact: What to judge.
         data: DATA/CLASS/*.jpg; where there are DATA/train and DATA/val, DATA/val is taken.
         reference: Another artifact or a checkpoint; images that it answers differently are listed.
-        runtime: auto, or a runtime's name.
-        precision: auto takes bf16 where the artifact's record says that it passed; fp32 runs int8 dequantised.
-        batch_size: Images in one inference.
-        threads: Threads of the runtime and of preprocessing.
-        self_test: When golden vectors run: auto once for this file, runtime and machine.
         confusion: Write the confusion matrix as a picture, PNG.
         min_top1: Least accuracy, 0 to 1; below it, the gate did not hold.
+        **options: OPTIONS
         progress: True draws bars in the terminal; or an object as in `vitrify.progress`.
 
     Raises:
@@ -731,9 +707,7 @@ def evaluate(
     if min_top1 is not None and not 0 <= min_top1 <= 1:
         raise OptionError("min_top1 is out of range", got=min_top1, expected="0 to 1, such as 0.97")
     _require_picture(confusion, "the confusion matrix")
-    with Classifier(
-        artifact, runtime=runtime, precision=precision, batch_size=batch_size, threads=threads, self_test=self_test
-    ) as classifier:
+    with Classifier(artifact, **options) as classifier:
         result = evaluate_folder(classifier, data, reference=reference, progress=_reports(progress))
     if confusion is not None:
         confusion_picture(result, Path(confusion))

@@ -11,13 +11,12 @@ import onnx
 import pytest
 
 from tests.conftest import tiny_model, tiny_spec
-from vitrify.artifacts import Artifact
+from vitrify.artifacts import Artifact, read_spec
 from vitrify.checkpoints import load_checkpoint, save_checkpoint
 from vitrify.cli import main
 from vitrify.errors import ArtifactError, OptionError
 from vitrify.graphs import embed_spec, write_artifact
 from vitrify.runtimes import open_runtime
-from vitrify.spec import read_spec
 
 
 def files(artifact: Path, folder: Path) -> list[Path]:

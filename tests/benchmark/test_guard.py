@@ -16,12 +16,13 @@ import pytest
 from PIL import Image
 
 from tests.benchmark.guarding import INT8_PRODUCTS, best_of, has_any
+from vitrify.artifacts import read_spec
 from vitrify.checkpoints import save_checkpoint
 from vitrify.graphs import write_artifact
 from vitrify.pixels import preprocess
 from vitrify.precision import Recipe, Rewriter
 from vitrify.runtimes import has_native_bf16, infer_logits, open_runtime
-from vitrify.spec import InputSpec, ModelSpec, Precision, Preprocess, Source, golden_recipe_batch, read_spec
+from vitrify.spec import InputSpec, ModelSpec, Precision, Preprocess, Source, golden_recipe_batch
 from vitrify.workflows.export import onnx_from_checkpoint
 
 pytestmark = pytest.mark.speed

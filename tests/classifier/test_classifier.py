@@ -6,7 +6,6 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -17,7 +16,6 @@ from vitrify.classifier import Failure, Prediction
 from vitrify.errors import ArtifactError, ImageError, OptionError, SpecMissingError
 from vitrify.pixels import ImageSource, preprocess
 from vitrify.runtimes import has_native_bf16
-from vitrify.spec import Preprocess
 from vitrify.workflows.export import ExportResult
 
 
@@ -85,22 +83,38 @@ def test_a_stream_reads_ahead_by_two_batches_only(artifact: Path, paths: list[Pa
     assert next(taken) <= 4 + 2 * 4 + 1
 
 
-@pytest.mark.parametrize(
-    ("count", "sized", "want"), [(1, True, [4]), (3, True, [2, 1, 1]), (6, True, [1] * 6), (1, False, [1])]
-)
-def test_few_images_share_the_threads(
-    artifact: Path, paths: list[Path], monkeypatch: pytest.MonkeyPatch, *, count: int, sized: bool, want: list[int]
-) -> None:
-    seen = []
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_do_not_change_answers(artifact: Path, paths: list[Path], threads: int) -> None:
+    large = io.BytesIO()  # which several threads share where it is alone
+    Image.effect_noise((1500, 1100), 90).convert("RGB").save(large, "jpeg")
+    images: list[ImageSource] = [*paths[:5], large.getvalue()]
+    with Classifier(artifact, runtime="onnxruntime", threads=threads, batch_size=5) as classify:
+        got = classify(images)
+        tensors = preprocess(images, classify.spec.preprocess, threads=1)
+        want = [*classify.logits(tensors[:5]), *classify.logits(tensors[5:])]
+    np.testing.assert_array_equal([answer.logits for answer in got], want)
 
-    def noted(images: list[ImageSource], spec: Preprocess, *, threads: int) -> npt.NDArray[np.float32]:
-        seen.append(threads)
-        return preprocess(images, spec, threads=threads)
 
-    monkeypatch.setattr("vitrify.classifier.classifier.preprocess", noted)
-    with Classifier(artifact, threads=4) as classify:
-        assert len(list(classify.stream(paths[:count] if sized else iter(paths[:count])))) == count
-    assert sorted(seen, reverse=True) == want
+def test_batches_are_prepared_into_one_buffer(artifact: Path, paths: list[Path]) -> None:
+    with Classifier(artifact, batch_size=4) as classify:
+        alone = [classify(paths[:4]) for _ in range(3)]
+        assert len(classify._idle) == 1
+        list(classify.stream(itertools.islice(itertools.cycle(paths), 40)))
+        assert len(classify._idle) <= 2  # of the batch in the runtime and the one that is prepared
+    for answers in alone[1:]:
+        np.testing.assert_array_equal([a.logits for a in answers], [a.logits for a in alone[0]])
+
+
+def test_a_bad_image_leaves_its_batchs_others_as_they_are(artifact: Path, paths: list[Path]) -> None:
+    half = paths[0].read_bytes()
+    damaged = half[: len(half) // 2]
+    with Classifier(artifact, batch_size=4) as classify:
+        want = classify(paths[:6])  # leaves other tensors in the buffer
+        got = list(classify.stream([damaged, paths[0], "missing.jpg", *paths[1:3], damaged, *paths[3:6]]))
+    assert [type(answer) for answer in got].count(Failure) == 3
+    for one, other in zip([answer for answer in got if isinstance(answer, Prediction)], want, strict=True):
+        assert one.source == other.source
+        np.testing.assert_allclose(one.logits, other.logits, atol=1e-5, rtol=1e-5)
 
 
 def test_many_threads_share_a_classifier(artifact: Path, paths: list[Path]) -> None:

@@ -283,8 +283,8 @@ def test_an_unknown_option_is_no_image(artifact: Path, photos: Path, capsys: Cap
 def test_a_graph_and_a_spec_of_different_models(artifact: Path, photos: Path, tmp_path: Path, capsys: Captured) -> None:
     import onnx
 
+    from vitrify.artifacts import read_spec
     from vitrify.graphs import embed_spec
-    from vitrify.spec import read_spec
 
     model = onnx.load(artifact)
     embed_spec(model, read_spec(artifact).replace(labels=LABELS[:-1], golden=()))

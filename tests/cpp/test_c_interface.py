@@ -31,8 +31,9 @@ from tests.cpp.library import (
     StatusError,
 )
 from vitrify import _native
+from vitrify.artifacts import read_spec
 from vitrify.graphs import write_artifact
-from vitrify.spec import SPEC_KEY, read_spec
+from vitrify.spec import SPEC_KEY
 
 IMAGE = GOLDEN / "images" / "rgb.jpg"
 

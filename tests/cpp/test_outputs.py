@@ -15,7 +15,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from tests.cpp.conftest import GOLDEN
 from tests.cpp.library import BAD_ARTIFACT, RUNTIME_FAILED, Library, StatusError
-from vitrify.spec import SPEC_KEY, read_spec
+from vitrify.artifacts import read_spec
+from vitrify.spec import SPEC_KEY
 
 IMAGE = GOLDEN / "images" / "rgb.jpg"
 Ending = tuple[list[NodeProto], list[int | str]]

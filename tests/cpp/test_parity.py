@@ -12,11 +12,12 @@ import pytest
 
 from tests.cpp.conftest import GOLDEN
 from tests.cpp.library import BAD_IMAGE, Handle, Library, StatusError
+from vitrify.artifacts import read_spec
 from vitrify.classifier import Classifier, probabilities
 from vitrify.errors import ImageError
 from vitrify.pixels import preprocess
 from vitrify.runtimes import has_native_bf16
-from vitrify.spec import SPEC_KEY, ModelSpec, golden_batch, read_spec
+from vitrify.spec import SPEC_KEY, ModelSpec, golden_batch
 
 IMAGES = sorted((GOLDEN / "images").iterdir())
 HOSTILE = sorted((GOLDEN / "hostile").iterdir())

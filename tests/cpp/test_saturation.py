@@ -15,8 +15,9 @@ from onnx.reference import ReferenceEvaluator
 from tests.cpp.conftest import GOLDEN
 from tests.cpp.library import BAD_ARTIFACT, Library, StatusError
 from vitrify import _native
+from vitrify.artifacts import read_spec
 from vitrify.precision import Recipe, Rewriter
-from vitrify.spec import SPEC_KEY, read_spec
+from vitrify.spec import SPEC_KEY
 
 Floats = npt.NDArray[np.float32]
 SHAPE = read_spec(GOLDEN / "tiny.onnx").input_shape

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from vitrify import Classifier
+from vitrify.artifacts import read_spec
 from vitrify.cli.app import run
-from vitrify.spec import read_spec
 
 ROOT = Path(__file__).parent.parent.parent
 SHAPE = ["--img-size", "16", "--model-kwargs", "patch_size=4", "depth=2", "embed_dim=64", "num_heads=2"]

@@ -18,8 +18,9 @@ from PIL import Image
 from torch import nn
 
 from tests.conftest import tiny_spec
+from vitrify.artifacts import read_spec
 from vitrify.checkpoints import save_checkpoint
-from vitrify.spec import Source, read_spec
+from vitrify.spec import Source
 from vitrify.workflows.export import onnx_from_checkpoint
 
 GOLDEN = Path(__file__).parent

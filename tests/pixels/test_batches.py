@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 
 import numpy as np
 import numpy.typing as npt
@@ -130,3 +132,32 @@ def test_memory_that_does_not_suffice_is_refused() -> None:
         DECODERS.decode(images, windows, np.zeros(10, np.uint8))
     with pytest.raises(ValueError, match="outside its image or the memory"):
         DECODERS.decode(images, BatchPlan(spec).fill([(500, 600, 1)]), np.zeros(10**6, np.uint8))
+
+
+def test_a_batch_is_prepared_in_given_memory() -> None:
+    spec = make_spec()
+    sources: list[bytes | npt.NDArray[np.uint8]] = [
+        encoded(picture(60, 50), "PNG", 1),
+        b"no",
+        picture(40, 70),
+        encoded(picture(90, 30), "JPEG", 6),
+    ]
+    memory = np.full((5, 3, 32, 32), 7, np.float32)
+    failures = DECODERS.prepare(sources, spec, memory[:4])
+    assert [failure is None for failure in failures] == [True, False, True, True]
+    np.testing.assert_array_equal(memory[[0, 2, 3]], preprocess([sources[0], *sources[2:]], spec))
+    assert (memory[4] == 7).all()
+    with pytest.raises(ValueError, match="another size"):
+        DECODERS.prepare(sources, spec, memory)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_copy_in_a_forked_process_waits_for_no_threads() -> None:
+    decoders, spec = Decoders(3), make_spec()
+    decoders.prepare([picture(60, 50)] * 6, spec, np.empty((6, 3, 32, 32), np.float32))  # which starts them
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        del decoders
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

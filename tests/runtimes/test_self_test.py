@@ -11,12 +11,12 @@ import pytest
 
 from tests.conftest import LABELS
 from vitrify import Classifier
+from vitrify.artifacts import read_spec
 from vitrify.errors import OptionError, SelfTestError, SpecError
 from vitrify.graphs import write_artifact
 from vitrify.machine import processor_name
 from vitrify.runtimes import self_testing as module
 from vitrify.runtimes.onnxruntime import OnnxRuntime
-from vitrify.spec import read_spec
 
 
 @pytest.fixture

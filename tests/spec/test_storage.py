@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from tests.conftest import tiny_spec
 from vitrify.errors import ArtifactError, InputError, SpecMissingError
-from vitrify.spec import SPEC_KEY, read_spec
+from vitrify.spec import SPEC_KEY, embedded_spec
 
 
 def onnx_file(path: Path, metadata: dict[str, str]) -> Path:
@@ -32,21 +32,21 @@ def onnx_file(path: Path, metadata: dict[str, str]) -> Path:
 def test_onnx_metadata_is_found(tmp_path: Path) -> None:
     spec = tiny_spec()
     path = onnx_file(tmp_path / "m.onnx", {"other": "value", SPEC_KEY: spec.to_json(), "last": ""})
-    assert read_spec(path) == spec
+    assert embedded_spec(path) == spec
 
 
 def test_safetensors_metadata_is_found(tmp_path: Path) -> None:
     spec = tiny_spec()
     path = tmp_path / "m.safetensors"
     save_file({"a": np.zeros((3, 4), np.float32)}, path, metadata={SPEC_KEY: spec.to_json()})
-    assert read_spec(path) == spec
+    assert embedded_spec(path) == spec
 
 
 def test_a_file_without_spec_says_how_to_get_one(tmp_path: Path) -> None:
     save_file({"a": np.zeros(3)}, tmp_path / "m.safetensors")
     for path in (onnx_file(tmp_path / "m.onnx", {}), tmp_path / "m.safetensors"):
         with pytest.raises(SpecMissingError, match="vitrify export"):
-            read_spec(path)
+            embedded_spec(path)
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
         for length in range(0, len(data), 7):
             cut.write_bytes(data[:length])
             with pytest.raises(InputError):
-                read_spec(cut)
+                embedded_spec(cut)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
@@ -67,7 +67,7 @@ def test_garbage_is_an_error_never_a_crash(tmp_path: Path, data: bytes, suffix: 
     path = tmp_path / f"garbage{suffix}"
     path.write_bytes(data)
     with pytest.raises(InputError):
-        read_spec(path)
+        embedded_spec(path)
 
 
 @pytest.mark.parametrize("header", [b"[]", b'{"a": 3}', b'{"a": {"data_offsets": [0]}}', b"{", b'{"__metadata__": 3}'])
@@ -75,14 +75,14 @@ def test_hostile_safetensors_headers(tmp_path: Path, header: bytes) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header)
     with pytest.raises(InputError):
-        read_spec(path)
+        embedded_spec(path)
 
 
 def test_a_header_length_is_not_an_allocation(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(struct.pack("<Q", 1 << 62) + json.dumps({}).encode())
     with pytest.raises(ArtifactError, match="no safetensors"):
-        read_spec(path)
+        embedded_spec(path)
 
 
 def test_paths_that_are_no_artifact(tmp_path: Path) -> None:
@@ -90,4 +90,4 @@ def test_paths_that_are_no_artifact(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     for name, says in (("missing.onnx", "no such file"), ("dir.onnx", "is a directory"), ("notes.txt", "cannot tell")):
         with pytest.raises(ArtifactError, match=says):
-            read_spec(tmp_path / name)
+            embedded_spec(tmp_path / name)

@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from vitrify.artifacts import read_spec
 from vitrify.graphs import embed_spec
-from vitrify.spec import Precision, read_spec
+from vitrify.spec import Precision
 
 
 def write_fp16(source: Path, target: Path) -> Path:

@@ -11,10 +11,11 @@ from onnx import numpy_helper
 
 from tests.conftest import tiny_model, tiny_spec
 from tests.verification.changed import saved
+from vitrify.artifacts import read_spec
 from vitrify.checkpoints import save_checkpoint
 from vitrify.errors import GateError, OptionError
 from vitrify.graphs import embed_spec
-from vitrify.spec import ModelSpec, read_spec
+from vitrify.spec import ModelSpec
 from vitrify.verification import require_passed, verify_artifact
 
 

@@ -14,12 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.conftest import tiny_model, tiny_spec
 from tests.verification.changed import PARTS, firsts, rewritten
+from vitrify.artifacts import read_spec
 from vitrify.checkpoints import save_checkpoint
 from vitrify.conversion import export_with_dynamo, export_with_torchscript, simplify
 from vitrify.errors import OptionError
 from vitrify.graphs import embed_spec
 from vitrify.graphs.rewrites.probes import probed_model
-from vitrify.spec import golden_recipe_batch, read_spec
+from vitrify.spec import golden_recipe_batch
 from vitrify.verification import compare_layers
 
 

@@ -13,12 +13,13 @@ from torch import nn
 
 from tests.conftest import LABELS, MODEL_KWARGS, tiny_model, tiny_spec
 from vitrify import __version__
+from vitrify.artifacts import read_spec
 from vitrify.checkpoints import Overrides
 from vitrify.conversion import EXPORTERS
 from vitrify.errors import CheckpointError, GateError, OptionError, StorageError
 from vitrify.files import sha256_of
 from vitrify.runtimes import has_native_bf16
-from vitrify.spec import golden_batch, golden_logits, read_spec
+from vitrify.spec import golden_batch, golden_logits
 from vitrify.workflows.export import ExportResult, onnx_from_checkpoint, read_labels
 
 

@@ -57,8 +57,8 @@ def test_a_head_that_was_swapped_together_with_its_vectors_is_another_makers(
     """Such a file passes its own golden vectors and its own digest; only the signature tells."""
     import onnx
 
+    from vitrify.artifacts import read_spec
     from vitrify.graphs import write_artifact
-    from vitrify.spec import read_spec
 
     write_artifact(onnx.load(model), read_spec(model).replace(labels=read_spec(model).labels[::-1]), model)
     vitrify.verify(model)

@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from vitrify.artifacts import read_spec
 from vitrify.errors import DatasetError, MissingExtraError, OptionError, TrainingDivergedError
-from vitrify.spec import read_spec
 from vitrify.training import TrainConfig
 from vitrify.workflows.train import TrainResult, checkpoint_from_images, parse_model_kwargs
 

@@ -21,8 +21,7 @@ from vitrify.artifacts.manifest import (
 )
 from vitrify.errors import ArtifactError, OptionError, SpecMissingError
 from vitrify.files import sha256_of
-from vitrify.spec import ModelSpec, Precision
-from vitrify.spec import read_spec as read_embedded_spec
+from vitrify.spec import ModelSpec, Precision, embedded_spec
 
 Kind = Literal["onnx", "engine", "checkpoint"]
 
@@ -102,7 +101,7 @@ class Artifact:
             ArtifactError: A kind of file that carries no spec, or a damaged one.
             EngineError: As `manifest`.
         """
-        return self.manifest.spec if self.kind == "engine" else read_embedded_spec(self.path, content=self._content)
+        return self.manifest.spec if self.kind == "engine" else embedded_spec(self.path, content=self._content)
 
     @property
     def precision(self) -> Precision:
@@ -214,7 +213,7 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
         SpecError, SpecVersionError: A spec that cannot be used.
     """
     path = Path(path)
-    return read_manifest(path).spec if path.suffix in ENGINE_SUFFIXES and path.exists() else read_embedded_spec(path)
+    return read_manifest(path).spec if path.suffix in ENGINE_SUFFIXES and path.exists() else embedded_spec(path)
 
 
 def _checked_onnx(path: Path) -> bytes:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from vitrify.artifacts import Artifact
-from vitrify.classifier.pipeline import ImagePipeline
-from vitrify.classifier.postprocess import LabelScore, probabilities, top_labels
+from vitrify.classifier.options import ClassifierOptions
 from vitrify.classifier.sources import as_images
-from vitrify.errors import ImageError, OptionError, RuntimeFailureError
+from vitrify.errors import ImageError, RuntimeFailureError
 from vitrify.machine import available_threads
-from vitrify.pixels import ImageSource, preprocess, source_name
+from vitrify.pixels import Decoders, ImageSource, named, native_source, source_name
 from vitrify.runtimes import (
-    PixelsOn,
     Runtime,
-    SelfTest,
     check_outputs,
     has_native_bf16,
     infer_logits,
@@ -35,12 +33,29 @@ from vitrify.runtimes import (
     preparer,
 )
 from vitrify.runtimes import self_test as run_self_test
+from vitrify.signatures import with_options
 from vitrify.spec import ModelSpec, Precision
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
+Source: TypeAlias = bytes | npt.NDArray[np.uint8]
+Row: TypeAlias = npt.NDArray[np.float32] | ImageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelScore:
+    """One label of an answer.
+
+    Attributes:
+        label: The class name.
+        index: Its place among the labels.
+        probability: 0 to 1.
+    """
+
+    label: str
+    index: int
+    probability: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,24 +113,14 @@ class Failure:
         return {"source": self.source, "error": f"{self.error.what}{got}"}
 
 
+@with_options(ClassifierOptions)
 class Classifier:
     """Classifies images with an artifact, which says itself how.
 
     Args:
-        path: `.onnx`, or a checkpoint where PyTorch is installed.
-        runtime: `auto`, or a runtime's name.
-        precision: `auto` takes bf16 where the artifact's own record says that it passed its gate on real images, the
-            processor has it, and the runtime is OpenVINO; else what the artifact says. Naming one forces it: with fp32,
-            an 8-bit artifact is run dequantised.
-        threads: Threads of the runtime and of preprocessing; by default one a core. Where there are fewer images than
-            threads, a large baseline JPEG is decoded on several.
-        batch_size: Images in one inference.
-        pixels: Where images are resized, cropped and normalised: `auto` takes the GPU where the runtime has one and can
-            do it, `cpu` and `gpu` ask for one. The tensors are the same.
-        top_k: Labels in an answer.
-        self_test: When the golden vectors run: `auto` at the first opening of this file in this runtime on this
-            machine, whose verdict is kept in vitrify's cache folder; `always`, or `never`.
-        like: A spec of the same model, for a foreign checkpoint whose tensors do not tell everything; artifacts do.
+        path: `.onnx`, an engine with its manifest, or a checkpoint where PyTorch is installed.
+        options: Options as a value, such as another classifier's; the others replace what it says.
+        **others: OPTIONS
 
     Raises:
         ArtifactError: No artifact, or a damaged one.
@@ -131,60 +136,53 @@ class Classifier:
         ...         print(prediction.source, prediction.label, prediction.probability)
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        runtime: str = "auto",
-        precision: PrecisionChoice = "auto",
-        threads: int | None = None,
-        batch_size: int = 8,
-        pixels: PixelsOn = "auto",
-        top_k: int = 5,
-        self_test: SelfTest = "auto",
-        like: ModelSpec | None = None,
-    ) -> None:
-        for name, value in (("batch_size", batch_size), ("top_k", top_k), ("threads", threads)):
-            if value is not None and value < 1:
-                raise OptionError(f"{name} is not positive", got=value, expected="1 or more")
+    def __init__(self, path: str | os.PathLike[str], options: ClassifierOptions | None = None, **others: Any) -> None:
         self.path = Path(path)
-        self.batch_size = batch_size
-        self.top_k = top_k
-        self.threads = threads or available_threads()
-        row = pick_runtime(self.path, runtime)
+        try:
+            self.options = options = dataclasses.replace(options or ClassifierOptions(), **others)
+        except TypeError as error:  # an option that there is not, as for any class
+            raise TypeError(str(error).replace("ClassifierOptions.__init__()", "Classifier()")) from None
+        self.threads = options.threads or available_threads()
+        self._limits = options.limits
+        row = pick_runtime(self.path, options.runtime)
         artifact = Artifact.open(self.path)
         # A file whose spec cannot be used fails at once; a foreign checkpoint is understood once its tensors are read.
         early = artifact.spec if artifact.kind != "checkpoint" else None
-        chosen: Precision = _automatic_precision(early, row.name) if precision == "auto" else precision
-        dequantize = precision == "fp32" and artifact.kind == "onnx" and artifact.precision == "int8"
+        chosen: Precision = _automatic_precision(early, row.name) if options.precision == "auto" else options.precision
+        dequantize = options.precision == "fp32" and artifact.kind == "onnx" and artifact.precision == "int8"
         # Threads and pixels are this class's as well; pixels on the GPU are the runtime's alone.
-        shared = row.understood(threads=threads, pixels=pixels) | ({"pixels": pixels} if pixels == "gpu" else {})
+        shared = row.understood(threads=options.threads, pixels=options.pixels)
+        if options.pixels == "gpu":
+            shared["pixels"] = "gpu"
         self._runtime: Runtime = open_runtime(
             artifact,
             row.name,
             precision=chosen,
             dequantize=dequantize or None,
-            like=like,
+            like=options.like,
             **shared,
         )
         self.spec: ModelSpec = early or self._runtime.spec
         try:
             check_outputs(self._runtime, self.spec)
-            run_self_test(self._runtime, self.spec, self_test)
+            run_self_test(self._runtime, self.spec, options.self_test)
         except BaseException:
             self._runtime.close()
             raise
-        self._preparing, self._lock = 0, threading.Lock()
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="vitrify-pixels")
-        self._pipeline: ImagePipeline | None = None
-        if (images := preparer(self._runtime)) is not None:
-            size = min(batch_size, self._runtime.describe().fitting_batch(batch_size))
-            self._pipeline = ImagePipeline(images, self.spec, self._pool, threads=self.threads, batch_size=size)
+        self._on_device = preparer(self._runtime)
+        self._batch = min(options.batch_size, self._runtime.describe().fitting_batch(options.batch_size))
+        # A stream's batches under way: one in the runtime and one being prepared; where a GPU prepares, two more that
+        # are read and decoded. On the CPU, streams of several callers run side by side.
+        self._ahead, batches = (2, max(2, self.threads)) if self._on_device is None else (4, 4)
+        self._callers = ThreadPoolExecutor(batches, thread_name_prefix="vitrify-batches")
+        self._readers = ThreadPoolExecutor(self.threads, thread_name_prefix="vitrify-files")
+        self._decoders = Decoders(self.threads)
+        self._idle: collections.deque[npt.NDArray[np.float32]] = collections.deque()  # a batch's buffer each
 
     @property
     def pixels_on_gpu(self) -> bool:
         """Whether the runtime prepares the images on its GPU."""
-        return self._pipeline is not None
+        return self._on_device is not None
 
     @property
     def runtime(self) -> Runtime:
@@ -220,7 +218,7 @@ class Classifier:
     def stream(self, images: ImageSource | Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
         """Classifies any number of images, reading ahead by a few batches and holding no more.
 
-        Where a GPU prepares the images, batches are read, decoded, copied and inferred side by side.
+        While one batch is inferred, the next is read and prepared; a GPU that prepares them has several under way.
 
         Args:
             images: As for a call; may be endless.
@@ -234,20 +232,22 @@ class Classifier:
         """
         images = as_images(images)
         self._runtime.describe()  # says so where it is closed, or was opened before a fork
-        if self._pipeline is not None:
-            yield from self._stream_through(self._pipeline, images)
-            return
-        # One thread an image, and several where it is known that there are fewer images than threads.
-        count = max(1, len(images)) if isinstance(images, Sized) else self.threads
-        numbered = enumerate(images)
-        pending: collections.deque[tuple[str, Future[npt.NDArray[np.float32]]]] = collections.deque()
-        while True:
-            for number, image in itertools.islice(numbered, 2 * self.batch_size - len(pending)):
-                threads = max(1, self.threads // count + (number < self.threads % count))
-                pending.append((_name(image, number), self._pool.submit(self._tensor, image, threads)))
-            if not pending:
-                return
-            yield from self._answer([pending.popleft() for _ in range(min(self.batch_size, len(pending)))])
+        numbered = ((source_name(image) or f"image {number}", image) for number, image in enumerate(images))
+        turn = threading.Lock()
+        pending: collections.deque[tuple[list[str], Future[list[Row]]]] = collections.deque()
+        try:
+            while True:
+                while len(pending) < self._ahead and (batch := list(itertools.islice(numbered, self._batch))):
+                    reading = [self._readers.submit(native_source, image, self._limits) for _, image in batch]
+                    answering = self._callers.submit(self._answer, [image for _, image in batch], reading, turn)
+                    pending.append(([name for name, _ in batch], answering))
+                if not pending:
+                    return
+                names, future = pending.popleft()
+                yield from self._named(names, future.result())
+        finally:
+            for _, future in pending:
+                future.cancel()
 
     def logits(self, tensors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Runs preprocessed images.
@@ -262,9 +262,8 @@ class Classifier:
 
     def close(self) -> None:
         """Frees the runtime and the threads."""
-        if self._pipeline is not None:
-            self._pipeline.close()
-        self._pool.shutdown(cancel_futures=True)
+        self._callers.shutdown(cancel_futures=True)
+        self._readers.shutdown(cancel_futures=True)
         self._runtime.close()
 
     def __enter__(self) -> Self:
@@ -275,38 +274,42 @@ class Classifier:
     ) -> None:
         self.close()
 
-    def _tensor(self, image: ImageSource, threads: int) -> npt.NDArray[np.float32]:
-        # Several callers at once share the threads: what others prepare is taken off.
-        with self._lock:
-            self._preparing += 1
-            threads = max(1, min(threads, self.threads - self._preparing + 1))
+    def _answer(self, images: list[ImageSource], reading: list[Future[Source]], turn: threading.Lock) -> list[Row]:
+        """Each image's logits, or what is wrong with it."""
+        rows: dict[int, Row] = {}
+        sources: dict[int, Source] = {}
+        for index, future in enumerate(reading):
+            try:
+                sources[index] = future.result()
+            except ImageError as error:
+                rows[index] = error
+        for index, row in zip(sources, self._inferred(list(sources.values()), turn), strict=True):
+            rows[index] = named(row, images[index]) if isinstance(row, ImageError) else row
+        return [rows[index] for index in range(len(images))]
+
+    def _inferred(self, sources: list[Source], turn: threading.Lock) -> list[Row]:
+        spec, limits = self.spec, self._limits
+        if self._on_device is not None:
+            opened = self._decoders.open(sources, spec.preprocess, limits=limits)
+            images = [image for image in opened if not isinstance(image, ImageError)]
+            logits, errors = self._on_device.infer_images(images, spec, self._decoders) if images else ((), ())
+            answers = (error or row.astype(np.float32, copy=False) for row, error in zip(logits, errors, strict=True))
+            return [one if isinstance(one, ImageError) else next(answers) for one in opened]
         try:
-            return preprocess([image], self.spec.preprocess, threads=threads)
-        finally:
-            with self._lock:
-                self._preparing -= 1
+            buffer = self._idle.pop()
+        except IndexError:
+            buffer = np.empty((0, 3, spec.preprocess.crop_height, spec.preprocess.crop_width), np.float32)
+        if len(buffer) < len(sources):
+            buffer = np.empty((len(sources), *buffer.shape[1:]), np.float32)
+        tensors = buffer[: len(sources)]
+        failures = self._decoders.prepare(sources, spec.preprocess, tensors, limits=limits)
+        good = [failure is None for failure in failures]
+        with turn:  # one batch in the runtime while the next is prepared
+            rows = iter(self.logits(tensors if all(good) else tensors[good]) if any(good) else ())
+        self._idle.append(buffer)
+        return [failure or next(rows) for failure in failures]
 
-    def _answer(self, batch: list[tuple[str, Future[npt.NDArray[np.float32]]]]) -> Iterator[Prediction | Failure]:
-        failures = dict(self._failures(batch))
-        tensors = [future.result() for index, (_, future) in enumerate(batch) if index not in failures]
-        logits = iter(self.logits(np.concatenate(tensors)) if tensors else ())
-        rows = [failures[index] if index in failures else next(logits) for index in range(len(batch))]
-        yield from self._named([name for name, _ in batch], rows)
-
-    def _stream_through(self, pipeline: ImagePipeline, images: Iterable[ImageSource]) -> Iterator[Prediction | Failure]:
-        names: collections.deque[str] = collections.deque()
-
-        def noted() -> Iterator[ImageSource]:
-            for number, image in enumerate(images):
-                names.append(_name(image, number))
-                yield image
-
-        for rows in pipeline.stream(noted()):
-            yield from self._named([names.popleft() for _ in rows], rows)
-
-    def _named(
-        self, names: list[str], rows: Sequence[npt.NDArray[np.float32] | ImageError]
-    ) -> Iterator[Prediction | Failure]:
+    def _named(self, names: list[str], rows: list[Row]) -> Iterator[Prediction | Failure]:
         for name, row in zip(names, rows, strict=True):
             if not isinstance(row, ImageError):
                 self._require_numbers(name, row)
@@ -316,7 +319,7 @@ class Classifier:
             if isinstance(row, ImageError):
                 yield Failure(source=name, error=row)
             else:
-                yield Prediction(source=name, top=top_labels(next(scores), self.labels, self.top_k), logits=row)
+                yield Prediction(source=name, top=top_labels(next(scores), self.labels, self.options.top_k), logits=row)
 
     def _require_numbers(self, name: str, row: npt.NDArray[np.float32]) -> None:
         bad = np.flatnonzero(~np.isfinite(row))
@@ -328,18 +331,39 @@ class Classifier:
                 hint=f"vitrify verify {self.path}; a reduced precision may overflow",
             )
 
-    @staticmethod
-    def _failures(batch: list[tuple[str, Future[npt.NDArray[np.float32]]]]) -> Iterator[tuple[int, ImageError]]:
-        for index, (_, future) in enumerate(batch):
-            error = future.exception()
-            if isinstance(error, ImageError):
-                yield index, error
+
+def probabilities(scores: npt.NDArray[np.float32], spec: ModelSpec) -> npt.NDArray[np.float64]:
+    """Softmax over the classes, or the sigmoid of each for a multi-label model, in float64.
+
+    Args:
+        scores: `[B, classes]`, as the network gives them.
+        spec: Says whether they are logits, and whether classes exclude each other.
+
+    Returns:
+        `[B, classes]` float64 in 0..1.
+    """
+    values = scores.astype(np.float64)
+    if spec.output.kind == "probabilities":
+        return values
+    if spec.output.task == "multi-label":
+        return np.exp(-np.logaddexp(0, -values))
+    exponentials = np.exp(values - values.max(axis=1, keepdims=True))
+    result: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return result
+
+
+def top_labels(row: npt.NDArray[np.float64], labels: tuple[str, ...], count: int) -> tuple[LabelScore, ...]:
+    """The `count` most probable labels, best first; equal ones in the order of the labels.
+
+    Args:
+        row: `[classes]` probabilities.
+        labels: One name a class.
+        count: How many; fewer where there are fewer classes.
+    """
+    order = np.argsort(-row, kind="stable")[:count]
+    return tuple(LabelScore(label=labels[i], index=int(i), probability=float(row[i])) for i in order)
 
 
 def _automatic_precision(spec: ModelSpec | None, runtime: str) -> Precision:
     verified = spec is not None and spec.verification is not None and spec.verification.allows(runtime, "bf16")
     return "bf16" if runtime == "openvino" and verified and has_native_bf16() else "fp32"
-
-
-def _name(image: ImageSource, number: int) -> str:
-    return source_name(image) or f"image {number}"

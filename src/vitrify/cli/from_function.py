@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from vitrify.api import parameter_types
 from vitrify.cli.options import JsonFlag
 from vitrify.console import TerminalProgress, print_error, print_json
 from vitrify.errors import VitrifyError
+from vitrify.signatures import described_parameters
 
 R = TypeVar("R")
 Run: TypeAlias = functools.partial[R]
@@ -118,15 +118,7 @@ def _parsed(kind: Any, default: object, extra: Any) -> Any:
 
 def _described(body: Callable[..., Any], function: Callable[..., Any]) -> str:
     head, _, mine = inspect.cleandoc(body.__doc__ or "").partition("\n\nArgs:\n")
-    theirs = _arguments(function)
+    theirs = described_parameters(function)
     theirs.pop("progress")
     text = "\n".join(f"    {name}: {words}" for name, words in theirs.items())
     return f"{head}\n\nArgs:\n{text}\n{mine}"
-
-
-def _arguments(function: Callable[..., Any]) -> dict[str, str]:
-    """The lines on each parameter in a Google docstring."""
-    section = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")[2]
-    section = re.split(r"^(?=\S)", section, maxsplit=1, flags=re.MULTILINE)[0]
-    items = re.split(r"^    (?=\w+: )", section, flags=re.MULTILINE)[1:]
-    return {name: words.rstrip() for name, _, words in (item.partition(": ") for item in items)}

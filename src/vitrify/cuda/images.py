@@ -26,7 +26,8 @@ from vitrify.cuda.driver import Argument, Cuda, Launcher, launcher
 from vitrify.errors import DeviceError, ImageError, MissingExtraError, RuntimeFailureError, StorageError
 from vitrify.files import atomic_write
 from vitrify.machine import cache_folder
-from vitrify.pixels.batches import KERNEL_SOURCES, TILE, BatchPlan, Decoders, StoredImage, value_table
+from vitrify.pixels import Decoders
+from vitrify.pixels.batches import KERNEL_SOURCES, TILE, BatchPlan, StoredImage, value_table
 from vitrify.spec import ModelSpec, Preprocess
 
 Infer = Callable[[DeviceArray, int, DeviceArray], None]

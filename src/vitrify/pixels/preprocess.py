@@ -34,6 +34,87 @@ ImageSource: TypeAlias = (
 )
 """Encoded bytes, an open binary file of them, a path, a PIL image, or `[H, W, 3]` uint8 RGB."""
 
+StoredImage: TypeAlias = _native.StoredImage
+"""An image whose header was read: width and height as stored, and EXIF's orientation, 1 to 8."""
+
+Window: TypeAlias = _native.Window
+"""The part of a stored image that its crop is made of, and where it has to lie among the batch's pixels."""
+
+
+class Decoders:
+    """Threads of the native core that prepare the images of a batch, or open and decode them, without Python's lock.
+
+    Any number of Python threads may use them at once.
+
+    Args:
+        threads: How many, the caller's included.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._workers = _native.Workers(threads)
+
+    def prepare(
+        self,
+        sources: Sequence[bytes | npt.NDArray[np.uint8]],
+        spec: Preprocess,
+        out: npt.NDArray[np.float32],
+        *,
+        limits: DecodeLimits = DEFAULT_LIMITS,
+        fast_decode: bool = False,
+    ) -> list[ImageError | None]:
+        """Decodes, resizes, crops and normalises, to the tensors of `vitrify.pixels.preprocess`.
+
+        Args:
+            sources: As for `open`.
+            spec: How.
+            out: `[sources, 3, crop_height, crop_width]` float32, which is written to.
+            limits: What an encoded image may ask for.
+            fast_decode: As for `preprocess`.
+
+        Returns:
+            None for each image, or what is wrong with it; its row then holds anything.
+        """
+        failures = _native.preprocess(
+            list(sources), native_spec(spec), native_limits(limits), fast_decode, out, self._workers
+        )
+        return [image_error(*failure) if failure else None for failure in failures]
+
+    def open(
+        self,
+        sources: Sequence[bytes | npt.NDArray[np.uint8]],
+        spec: Preprocess,
+        *,
+        limits: DecodeLimits = DEFAULT_LIMITS,
+    ) -> list[StoredImage | ImageError]:
+        """Reads the headers.
+
+        Args:
+            sources: Encoded bytes that the native core decodes, or `[H, W, 3]` uint8 RGB, which has to stay as it is.
+            spec: Of the resize, which refuses some sizes.
+            limits: What an encoded image may ask for.
+
+        Returns:
+            For each, an image that can be decoded once, or why not.
+        """
+        opened = self._workers.open(list(sources), native_spec(spec), native_limits(limits))
+        return [image_error(*one) if isinstance(one, tuple | list) else one for one in opened]
+
+    def decode(
+        self, images: Sequence[StoredImage], windows: Sequence[Window], memory: npt.NDArray[np.uint8]
+    ) -> list[ImageError | None]:
+        """Writes each image's window, as it is stored, where the window says.
+
+        Args:
+            images: What `open` gave; each once.
+            windows: What `BatchPlan.fill` gave for them.
+            memory: `[bytes]` uint8, of `BatchPlan.pixel_bytes` or more.
+
+        Returns:
+            None for each image, or what is wrong with it; its window then holds anything.
+        """
+        failures = self._workers.decode(list(images), list(windows), memory)
+        return [image_error(*failure) if failure else None for failure in failures]
+
 
 def preprocess(
     images: Sequence[ImageSource],
@@ -63,18 +144,18 @@ def preprocess(
     Raises:
         ImageError: One of the images cannot be read; the message names it.
     """
-    batch = np.empty((len(images), 3, spec.crop_height, spec.crop_width), np.float32)
     threads = max(1, threads or available_threads())
-    workers = min(len(images), threads)
-    if workers <= 1 or all(map(_is_native, images)):
+    readers = min(len(images), threads)
+    if readers <= 1 or all(map(_is_native, images)):
         sources = [native_source(image, limits) for image in images]
     else:
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(readers) as pool:
             sources = list(pool.map(native_source, images, [limits] * len(images)))
-    failures = _native.preprocess(sources, native_spec(spec), native_limits(limits), fast_decode, batch, threads)
+    batch = np.empty((len(images), 3, spec.crop_height, spec.crop_width), np.float32)
+    failures = Decoders(threads).prepare(sources, spec, batch, limits=limits, fast_decode=fast_decode)
     for image, failure in zip(images, failures, strict=True):
-        if failure:
-            raise named(image_error(*failure), image)
+        if failure is not None:
+            raise named(failure, image)
     return batch
 
 

@@ -25,7 +25,7 @@ from vitrify.spec.model_spec import (
     Task,
 )
 from vitrify.spec.search import PRECISION_SEARCH, Attempt, Precision, PrecisionSearch
-from vitrify.spec.storage import read_spec
+from vitrify.spec.storage import embedded_spec
 from vitrify.spec.verification import MIN_IMAGES, Check, Gate, InputKind, Verification
 
 __all__ = [
@@ -60,5 +60,5 @@ __all__ = [
     "golden_logits",
     "golden_recipe_batch",
     "golden_vectors",
-    "read_spec",
+    "embedded_spec",
 ]

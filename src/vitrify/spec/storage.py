@@ -17,7 +17,7 @@ _SPEC_LIMIT_BYTES = 16 << 20
 """Of a header, of all metadata: twice a spec. A hostile length must not become an allocation."""
 
 
-def read_spec(path: str | os.PathLike[str], *, content: bytes | None = None) -> ModelSpec:
+def embedded_spec(path: str | os.PathLike[str], *, content: bytes | None = None) -> ModelSpec:
     """Reads the spec that travels inside a file.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import os
@@ -129,7 +130,8 @@ def evaluate_folder(
     if reference is None:
         return evaluate(classifier, folder, progress=progress)
     like = pick_runtime(reference).understood(like=classifier.spec)  # a foreign checkpoint's labels
-    with Classifier(reference, precision="fp32", batch_size=classifier.batch_size, **like) as other:
+    alike = dataclasses.replace(classifier.options, runtime="auto", precision="fp32", pixels="auto", self_test="auto")
+    with Classifier(reference, alike, **like) as other:
         return evaluate(classifier, folder, reference=other, progress=progress)
 
 

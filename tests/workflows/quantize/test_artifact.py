@@ -16,12 +16,12 @@ from tests.precision import planted
 from tests.precision.digits import SPEC, Digits, accuracy, export
 from tests.workflows.quantize.quantizing import candidates, config, quantize
 from tests.workflows.test_export import Recorder
+from vitrify.artifacts import read_spec
 from vitrify.classifier import pick_evenly
 from vitrify.errors import RuntimeFailureError
 from vitrify.pixels import preprocess
 from vitrify.precision import Recipe
 from vitrify.runtimes import open_runtime
-from vitrify.spec import read_spec
 from vitrify.verification import verify_artifact
 from vitrify.workflows.quantize import Limits, QuantizeConfig, QuantizeResult, judge, quantized_from_onnx
 from vitrify.workflows.quantize.judge import IMAGE_BATCH

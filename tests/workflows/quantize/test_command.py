@@ -17,10 +17,11 @@ from rich.console import Console
 from tests.precision.digits import Digits
 from tests.workflows.quantize.quantizing import a_search
 from vitrify.api import _seconds as seconds_of
+from vitrify.artifacts import read_spec
 from vitrify.cli.app import INTERRUPTED, run
 from vitrify.cli.tables import search_tables
 from vitrify.errors import ImageError, StorageError
-from vitrify.spec import Attempt, PrecisionSearch, read_spec
+from vitrify.spec import Attempt, PrecisionSearch
 from vitrify.spec.codec import decode
 from vitrify.workflows.quantize import report, workflow
 from vitrify.workflows.quantize.judge import Judge
