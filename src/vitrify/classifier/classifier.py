@@ -40,7 +40,7 @@ from vitrify.spec import ModelSpec, Precision
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +105,8 @@ class Classifier:
         path: `.onnx`, or a checkpoint where PyTorch is installed.
         runtime: `auto`, or a runtime's name.
         precision: `auto` takes bf16 where the artifact's own record says that it passed its gate on real images, the
-            processor has it, and the runtime is OpenVINO; else what the artifact says. Naming one forces it: with fp32,
-            an 8-bit artifact is run dequantised.
+            processor has it, and the runtime is OpenVINO; fp16 in the runtime cuda; else what the artifact says. Naming
+            one forces it: with fp32, an 8-bit artifact is run dequantised.
         threads: Threads of the runtime and of preprocessing; by default one a core. Where there are fewer images than
             threads, a large baseline JPEG is decoded on several.
         batch_size: Images in one inference.
@@ -337,6 +337,8 @@ class Classifier:
 
 
 def _automatic_precision(spec: ModelSpec | None, runtime: str) -> Precision:
+    if runtime == "cuda":
+        return "fp16"  # the most exact that it has
     verified = spec is not None and spec.verification is not None and spec.verification.allows(runtime, "bf16")
     return "bf16" if runtime == "openvino" and verified and has_native_bf16() else "fp32"
 

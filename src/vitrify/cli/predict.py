@@ -18,7 +18,7 @@ def predict(
     format: Literal["table", "jsonl", "csv"] = "table",
     top_k: Annotated[int, Parameter(name=["--top-k", "-k"])] = 5,
     runtime: str = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp8"] = "auto",
     batch_size: int = 8,
     pixels: Literal["auto", "cpu", "gpu"] = "auto",
     threads: int | None = None,
