@@ -17,9 +17,7 @@ from vitrify.runtimes import RUNTIMES, RuntimeOptions, RuntimeRow, TensorInfo, i
 
 NEEDS_GPU = pytest.mark.skipif(gpu_or_none() is None, reason="needs a GPU")
 ROWS = [
-    pytest.param(row, id=row.name, marks=[NEEDS_GPU] if row.name == "cuda" else [])
-    for row in RUNTIMES
-    if row.installed
+    pytest.param(row, id=row.name, marks=[NEEDS_GPU] if row.name == "cuda" else []) for row in RUNTIMES if row.installed
 ]
 
 

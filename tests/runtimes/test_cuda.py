@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from vitrify.verification import verify_artifact
 class StandIn:
     """Answers each image with its mean, and remembers how it was opened."""
 
-    opened: list[tuple[str, bool, int, int]] = []
+    opened: ClassVar[list[tuple[str, bool, int, int]]] = []
     version, device = "cublasLt 13.1.1", "NVIDIA GPU, CUDA driver 13.0"
 
     def __init__(self, path: str, fp8: bool, device: int, streams: int) -> None:
@@ -118,7 +118,7 @@ def test_no_gpu_is_said_so(artifact: Path) -> None:
     def fail() -> None:
         try:
             open_runtime(artifact, "cuda")
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             failures.append(error)
 
     threads = [threading.Thread(target=fail) for _ in range(3)]
