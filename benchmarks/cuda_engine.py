@@ -8,8 +8,9 @@ few kilobytes to copy to the GPU machine. `run`, there, makes weights that look 
 error depend on it (norms and biases that are no identity, a head whose logits are spread), fills them in, and times the
 engine (`cmake --build build --target cuda_engine`), PyTorch's eager mode and `torch.compile(mode="max-autotune")` in
 fp16. The engine starts twice: `tune_s` is its first batch of a size without a kept choice of algorithms, `tune_again_s`
-and `ms_again` are a second process's, which finds it. Every row has its error against PyTorch in fp32 and how often its first label is the same. Labels of a model with
-random weights are close to each other: its agreement is a lower bound, and no statement about a trained one.
+and `ms_again` are a second process's, which finds it. Every row has its error against PyTorch in fp32 and how often its
+first label is the same. Labels of a model with random weights are close to each other: its agreement is a lower bound,
+and no statement about a trained one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,13 @@
 # Our own engine on NVIDIA GPUs: nvcc compiles its kernels, cuBLASLt's header describes its products. The library itself
 # is opened at run time.
 #   -DCUBLAS_ROOT=.venv/lib/python3.12/site-packages/nvidia/cu13    the wheel nvidia-cublas, say
-option(VITRIFY_CUDA_ENGINE "Run networks on NVIDIA GPUs without TensorRT" ON)
+if(VITRIFY_PYTHON)  # where it is asked for: its kernels compile for minutes
+  option(VITRIFY_CUDA_ENGINE "Build vitrify._cuda, for the runtime cuda" OFF)
+  set(VITRIFY_CUDART CUDA::cudart_static)  # the extension is to load where there is no CUDA at all
+else()
+  option(VITRIFY_CUDA_ENGINE "Run networks on NVIDIA GPUs without TensorRT" ON)
+  set(VITRIFY_CUDART CUDA::cudart)
+endif()
 option(VITRIFY_REQUIRE_CUDA_ENGINE "A missing nvcc or cublasLt.h is an error" OFF)
 # Hopper's own instructions are in 90a alone; newer GPUs compile 90's PTX.
 set(VITRIFY_CUDA_ENGINE_ARCHITECTURES 80-real 90a-real 90-virtual CACHE STRING "What the engine's kernels compile for")
@@ -23,7 +29,7 @@ if(VITRIFY_CUDA_ENGINE)
     message(STATUS "cuda engine: CUDA ${CUDAToolkit_VERSION}, ${CUBLASLT_INCLUDE_DIR}/cublasLt.h")
   else()
     set(severity STATUS)
-    if(VITRIFY_REQUIRE_CUDA_ENGINE)
+    if(VITRIFY_REQUIRE_CUDA_ENGINE OR VITRIFY_PYTHON)
       set(severity FATAL_ERROR)
     endif()
     message(${severity} "nvcc or cublasLt.h was not found: this build has no cuda engine. "

@@ -566,7 +566,7 @@ def verify(
     images: Images = (),
     max_images: int | None = None,
     runtime: str = "all",
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    precision: Literal["fp32", "bf16", "fp16", "fp8"] = "fp32",
     layers: bool = False,
     reference_runtime: str = "auto",
     tolerance: float | None = None,
@@ -750,7 +750,7 @@ def bench(
         batch: Images in one call; each size is a race of its own.
         threads: Of each runtime; by default what it chooses.
         runtime: all that are installed, or some by name.
-        precision: all that a runtime has here, or some by name: fp32, bf16, fp16.
+        precision: all that a runtime has here, or some by name: fp32, bf16, fp16, fp8.
         max_images: Compare answers on at most this many images, evenly spread.
         rounds: Timed calls of each contender at each batch size, at most.
         budget: Seconds after which no further round of a batch size begins, once there were five.
@@ -783,7 +783,7 @@ def bench(
             got=type(foreign[0]).__name__,
             expected="files, folders or globs",
         )
-    known = ("all", "fp32", "bf16", "fp16")
+    known = ("all", "fp32", "bf16", "fp16", "fp8")
     if unknown := [name for name in _several(precision) if name not in known]:
         raise OptionError("precision has an unknown value", got=repr(unknown[0]), expected=" or ".join(known))
     config = BenchConfig(

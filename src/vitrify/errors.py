@@ -134,11 +134,11 @@ class SpecVersionError(SpecError):
 class MissingExtraError(InputError):
     """A dependency, most often an optional one, is not installed; the hint is the pip command."""
 
-    def __init__(self, what: str, *, extra: str, package: str | None = None) -> None:
+    def __init__(self, what: str, *, extra: str, package: str | None = None, hint: str | None = None) -> None:
         super().__init__(
             what,
             got=f"{package} is not installed" if package else None,
-            hint=f'pip install "vitrify[{extra}]"' if extra else "pip install vitrify",
+            hint=hint or (f'pip install "vitrify[{extra}]"' if extra else "pip install vitrify"),
         )
         self.extra = extra
 

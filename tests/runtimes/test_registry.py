@@ -55,4 +55,6 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 def test_every_row_can_be_imported() -> None:
     for row in RUNTIMES:
+        if row.by_name and not row.installed:
+            continue  # built where it is asked for
         assert row.load().name == row.name

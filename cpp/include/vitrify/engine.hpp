@@ -32,7 +32,8 @@ struct EngineOptions {
   // Inferences that run at once, each with its share of the threads: one gives the shortest latency, one a thread the
   // most images a second.
   int streams = 1;
-  // Where compiled networks are kept, so that the next start is short; empty for nowhere.
+  // Where compiled networks are kept, so that the next start is short; empty for nowhere. The cuda engine keeps a few
+  // kilobytes of choices there, and where this is empty, in the user's cache.
   std::string cache_folder;
   // Takes what the engine's library has to say; without it, its last error is part of the exception, and the rest is
   // lost.

@@ -26,8 +26,9 @@ namespace {
 // A larger batch goes in parts.
 constexpr std::size_t kLargestBatch = 256;
 
-// What the kernels are compiled for. A GPU in between runs what is compiled for the one below it.
-void require_gpu() {
+// The GPU and its driver, for whom it has to be one that the kernels are compiled for. A GPU in between runs what is
+// compiled for the one below it.
+std::string required_gpu() {
   int device = 0;
   cudaDeviceProp properties{};
   check(cudaGetDevice(&device), "there is no GPU");
@@ -38,6 +39,10 @@ void require_gpu() {
                           std::to_string(properties.minor),
                       "8.0 or newer");
   }
+  int driver = 0;
+  check(cudaDriverGetVersion(&driver), "there is no driver");
+  return std::string(properties.name) + ", CUDA driver " + std::to_string(driver / 1000) + '.' +
+         std::to_string(driver % 1000 / 10);
 }
 
 // What is tuned is a few kilobytes: without a folder of its own it lies in the user's cache, as verdicts do.
@@ -68,7 +73,7 @@ class CudaEngine final : public Engine {
  public:
   CudaEngine(const std::string& path, const ModelSpec& spec, const EngineOptions& options)
       : preprocess_(spec.preprocess), item_(spec.tensor_size()), classes_(spec.labels.size()) {
-    require_gpu();
+    device_ = required_gpu();
     std::vector<Magnitudes> magnitudes;
     {
       spec::require_known_form(path);
@@ -134,6 +139,7 @@ class CudaEngine final : public Engine {
 
   [[nodiscard]] std::string name() const override { return "cuda"; }
   [[nodiscard]] std::string version() const override { return "cublasLt " + version_; }
+  [[nodiscard]] std::string device() const override { return device_; }
 
  private:
   struct Worker {
@@ -175,6 +181,7 @@ class CudaEngine final : public Engine {
   std::size_t item_;
   std::size_t classes_;
   std::string version_;
+  std::string device_;
   std::unique_ptr<Weights> weights_;
   Pool<std::unique_ptr<Worker>> workers_;
   Pool<std::unique_ptr<ImageStage>> stages_;

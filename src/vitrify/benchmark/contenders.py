@@ -60,7 +60,7 @@ def find_contenders(
             with contextlib.suppress(VitrifyError):  # a foreign checkpoint, or its row will say so
                 spec = artifact.spec
             artifact.release()
-        rows = runtimes_for(path)
+        rows = runtimes_for(path, runtimes)
         named = tuple(row for row in rows if "all" in runtimes or row.name in runtimes)
         if not named and len(artifacts) == 1:
             pick_runtime(path, runtimes[0])  # says why

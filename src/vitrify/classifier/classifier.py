@@ -365,5 +365,7 @@ def top_labels(row: npt.NDArray[np.float64], labels: tuple[str, ...], count: int
 
 
 def _automatic_precision(spec: ModelSpec | None, runtime: str) -> Precision:
+    if runtime == "cuda":
+        return "fp16"  # the most exact that it has
     verified = spec is not None and spec.verification is not None and spec.verification.allows(runtime, "bf16")
     return "bf16" if runtime == "openvino" and verified and has_native_bf16() else "fp32"

@@ -20,7 +20,7 @@ class ClassifierOptions:
     Attributes:
         runtime: auto, or a runtime's name.
         precision: auto takes bf16 in OpenVINO where the processor has it and the artifact's record says that it passed
-            its gate on real images, else what the artifact says. fp32 runs int8 dequantised.
+            its gate on real images, fp16 in cuda, else what the artifact says. fp32 runs int8 dequantised.
         threads: Threads of the runtime and of preprocessing, which share a large baseline JPEG where there are fewer
             images; by default one a core.
         batch_size: Most images in one inference.
@@ -40,7 +40,7 @@ class ClassifierOptions:
     """
 
     runtime: str = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp8"] = "auto"
     threads: int | None = None
     batch_size: int = 8
     top_k: int = 5

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @command_of(
     api.bench,
     artifacts=Annotated[tuple[Path, ...], Parameter(negative="")],
-    precision=tuple[Literal["all", "fp32", "bf16", "fp16"], ...],
+    precision=tuple[Literal["all", "fp32", "bf16", "fp16", "fp8"], ...],
     output=OUTPUT,
 )
 def bench(run: Run[BenchReport], *, compare: Path | None = None, json: JsonFlag = False) -> int:

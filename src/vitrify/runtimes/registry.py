@@ -7,6 +7,7 @@ import functools
 import importlib
 import importlib.util
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ class RuntimeRow:
         package: The module that has to be importable.
         extra: Which extra of vitrify installs that module; empty where vitrify itself does.
         or_packages: Other modules, one of which does as well.
+        by_name: Whether it runs only what names it: neither `auto` nor `all` does.
+        hint: How to get its package, where that is no extra.
     """
 
     name: str
@@ -36,6 +39,8 @@ class RuntimeRow:
     package: str
     extra: str = ""
     or_packages: tuple[str, ...] = ()
+    by_name: bool = False
+    hint: str = ""
 
     @property
     def installed(self) -> bool:
@@ -50,7 +55,10 @@ class RuntimeRow:
         """
         if not self.installed:
             raise MissingExtraError(
-                f"the {self.name} runtime needs another package", extra=self.extra, package=self.package
+                f"the {self.name} runtime needs another package",
+                extra=self.extra,
+                package=self.package,
+                hint=self.hint or None,
             )
         module, _, name = self.target.partition(":")
         loaded: type[Runtime] = getattr(importlib.import_module(module), name)
@@ -88,6 +96,14 @@ _ANY = tuple(name for names in MODULES.values() for name in names)
 
 RUNTIMES: tuple[RuntimeRow, ...] = (
     RuntimeRow("openvino", "vitrify.runtimes.openvino:OpenVinoRuntime", (".onnx",), "openvino"),
+    RuntimeRow(
+        "cuda",
+        "vitrify.runtimes.cuda:CudaRuntime",
+        (".onnx",),
+        "vitrify._cuda",
+        by_name=True,
+        hint="build vitrify with it: docs/how-to/cuda.md",
+    ),
     RuntimeRow("onnxruntime", "vitrify.runtimes.onnxruntime:OnnxRuntime", (".onnx",), "onnxruntime"),
     RuntimeRow("tensorrt", "vitrify.runtimes.tensorrt:TensorRtRuntime", ENGINE_SUFFIXES, "tensorrt", "tensorrt", _ANY),
     RuntimeRow("torch", "vitrify.runtimes.torch:TorchRuntime", CHECKPOINT_SUFFIXES, "torch", "train"),
@@ -95,15 +111,24 @@ RUNTIMES: tuple[RuntimeRow, ...] = (
 """In the order of preference that `auto` follows."""
 
 
-def runtimes_for(path: str | os.PathLike[str]) -> tuple[RuntimeRow, ...]:
+def runtimes_for(path: str | os.PathLike[str], named: Collection[str] = ()) -> tuple[RuntimeRow, ...]:
     """The installed runtimes that can run a file of this suffix, best first. A folder is a checkpoint folder.
+
+    Args:
+        path: The file.
+        named: Names of runtimes that are asked for; one that has to be named is left out where it is not.
 
     Raises:
         ArtifactError: No runtime, installed or not, runs such a file.
         MissingExtraError: A runtime for it exists, and its package is not installed.
     """
     path = Path(path)
-    rows = [row for row in RUNTIMES if path.suffix in row.suffixes or (path.is_dir() and row.name == "torch")]
+    rows = [
+        row
+        for row in RUNTIMES
+        if (path.suffix in row.suffixes or (path.is_dir() and row.name == "torch"))
+        and (not row.by_name or row.name in named)
+    ]
     if not rows and not path.exists():
         raise ArtifactError(f"no such file: {path}", hint="check the path")
     if not rows:

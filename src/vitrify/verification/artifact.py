@@ -65,9 +65,14 @@ def verify_artifact(
     path = Path(path)
     Artifact.open(path).require_intact()
     rows = runtimes_for(path) if runtime == "all" else (pick_runtime(path, runtime),)
-    rows = tuple(row for row in rows if precision in row.load().precisions)
+    named, rows = rows, tuple(row for row in rows if precision in row.load().precisions)
     if not rows:
-        raise OptionError(f"no runtime at hand runs {path.name} in {precision}", hint="leave --precision out")
+        have = dict.fromkeys(name for row in named for name in row.load().precisions)
+        raise OptionError(
+            f"no runtime at hand runs {path.name} in {precision}",
+            expected=" or ".join(have),
+            hint=f"--precision {next(iter(have))}",
+        )
     versions: dict[str, str] = {}
     checks: list[Check] = []
     spec: ModelSpec | None = None
