@@ -27,7 +27,7 @@ FIELDS = {field.name: field.default for field in dataclasses.fields(ClassifierOp
         ({"batch_size": 0}, "batch_size is not positive"),
         ({"top_k": 0}, "top_k is not positive"),
         ({"threads": -1}, "threads is not positive"),
-        ({"precision": "fp8"}, "precision has an unknown value"),
+        ({"precision": "int8"}, "precision has an unknown value"),
         ({"pixels": "tpu"}, "pixels has an unknown value"),
         ({"self_test": "sometimes"}, "self_test has an unknown value"),
         ({"max_memory": 0}, "max_memory is out of range"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LABELS
+from tests.verification.changed import saved
 from vitrify.cli.app import COMMANDS, run
 from vitrify.errors import DatasetError
 from vitrify.training import TrainConfig
@@ -77,7 +78,7 @@ def test_verify_fails_with_one(artifact: Path, tmp_path: Path, capsys: Captured)
     model = onnx.load(artifact)
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "head.weight")
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.5), tensor.name))
-    onnx.save(model, tmp_path / "bad.onnx")
+    saved(model, tmp_path / "bad.onnx")
     assert run(["verify", str(tmp_path / "bad.onnx")]) == 1
     captured = capsys.readouterr()
     assert "FAILED" in captured.out
