@@ -91,7 +91,7 @@ std::optional<Algorithm> algorithm_of(const Json& value) {
     if (digit == std::string_view::npos) {
       return std::nullopt;
     }
-    algorithm[i / 2] = static_cast<std::uint8_t>(algorithm[i / 2] << 4 | digit);
+    algorithm[i / 2] = static_cast<std::uint8_t>(std::size_t{algorithm[i / 2]} << 4 | digit);
   }
   return algorithm;
 }
