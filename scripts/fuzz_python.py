@@ -84,7 +84,7 @@ class Manifest:
         self.plan.write_bytes(b"a plan")
 
     def seeds(self) -> Seeds:
-        from tests.engines.test_manifest import made_for
+        from tests.artifacts.test_manifest import made_for
 
         yield "manifest.json", made_for(self.plan).to_json().encode()
 
